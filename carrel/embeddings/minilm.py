@@ -1,0 +1,120 @@
+"""The embedder that ships with Carrel: all-MiniLM-L6-v2 as a fused int8 ONNX graph."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from carrel.embeddings.base import TextEncoder, Vectors, digest
+from carrel.errors import ModelError
+from carrel.tokens import FileTokenizer, model_folder
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
+
+CLS, SEP = 101, 102
+
+
+class MiniLM(TextEncoder):
+    """all-MiniLM-L6-v2 on the CPU, 384 dimensions, English, without torch.
+
+    Every text runs on its own, in as many threads as the machine has cores: no padding is computed,
+    and a vector does not depend on what else was in a batch. Texts past the window of 512 tokens are
+    embedded window by window (with half a window of overlap) and averaged, so nothing is cut unseen.
+
+    Reference: Wang et al., "MiniLM: Deep Self-Attention Distillation", arXiv 2002.10957; Reimers and
+    Gurevych, "Sentence-BERT", arXiv 1908.10084.
+
+    Parameters
+    ----------
+    folder : where ``model.onnx`` and ``tokenizer.json`` are; the shipped ones by default.
+    threads : texts embedded at once; the number of cores by default.
+    """
+
+    name: ClassVar[str] = "all-MiniLM-L6-v2"
+    citation: ClassVar[str] = (
+        "Wang et al., MiniLM, arXiv 2002.10957; Reimers and Gurevych, Sentence-BERT, arXiv 1908.10084"
+    )
+    languages: ClassVar[frozenset[str]] = frozenset({"English"})
+
+    def __init__(self, folder: Path | None = None, threads: int | None = None) -> None:
+        self.folder = folder or model_folder("minilm")
+        self.threads = threads or available_cores()
+        self.dimension, self.window, self.max_chunk_tokens = 384, 512, 256
+
+    @cached_property
+    def fingerprint(self) -> str:
+        model = self.folder / "model.onnx"
+        try:
+            known = (self.folder / "provenance.json").read_text(encoding="utf-8")
+            size_bytes = model.stat().st_size
+        except OSError as error:
+            raise ModelError(f"cannot read the embedder in {self.folder}: {error}. Reinstall carrel.") from error
+        return digest("minilm/1", known, str(size_bytes))
+
+    @cached_property
+    def tokenizer(self) -> FileTokenizer:
+        return FileTokenizer(self.folder / "tokenizer.json", name=self.name)
+
+    @cached_property
+    def _session(self) -> InferenceSession:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1  # parallel over texts instead
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.log_severity_level = 3
+        try:
+            return onnxruntime.InferenceSession(str(self.folder / "model.onnx"), options, ["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime has no public base class for its errors
+            raise ModelError(f"cannot load the embedder in {self.folder}: {error}. Reinstall carrel.") from error
+
+    def encode_texts(self, texts: Sequence[str]) -> Vectors:
+        """(texts, 384), unit length; an empty text has the vector of an empty input."""
+        if not texts:
+            return np.empty((0, self.dimension), np.float32)
+        encodings = self.tokenizer.rust.encode_batch_fast(list(texts), add_special_tokens=False)
+        ids = [np.asarray(encoding.ids, np.int64) for encoding in encodings]
+        if len(ids) == 1:
+            return self._embed(ids[0])[None, :]
+        vectors = np.empty((len(ids), self.dimension), np.float32)
+        longest_first = sorted(range(len(ids)), key=lambda index: -len(ids[index]))
+        with ThreadPoolExecutor(self.threads) as pool:
+            for index, vector in zip(
+                longest_first, pool.map(lambda i: self._embed(ids[i]), longest_first), strict=True
+            ):
+                vectors[index] = vector
+        return vectors
+
+    def _embed(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
+        room = self.window - 2
+        if len(ids) <= room:
+            return self._run(ids)
+        windows = [ids[start : start + room] for start in range(0, len(ids) - room // 2, room // 2)]
+        total = np.sum([self._run(window) * len(window) for window in windows], axis=0)
+        return np.asarray(total / np.linalg.norm(total), np.float32)
+
+    def _run(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
+        tokens = np.empty((1, len(ids) + 2), np.int64)  # (1, T)
+        tokens[0, 0], tokens[0, 1:-1], tokens[0, -1] = CLS, ids, SEP
+        feed = {
+            "input_ids": tokens,
+            "position_ids": np.arange(tokens.shape[1], dtype=np.int64)[None, :],
+            "attention_mask": np.ones(tokens.shape, np.int32),
+        }
+        output: NDArray[np.float32] = self._session.run(["sentence_embedding"], feed)[0][0]
+        return output
+
+
+def available_cores() -> int:
+    """Cores this process may use (a container may have fewer than the machine)."""
+    if hasattr(os, "sched_getaffinity"):
+        return max(1, len(os.sched_getaffinity(0)))
+    return max(1, os.cpu_count() or 1)

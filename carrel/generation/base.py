@@ -1,0 +1,43 @@
+"""The contract of whatever turns a prompt into text."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import ClassVar
+
+from carrel.tokens import Tokenizer
+from carrel.types import CitationsEvent, Completion, Event, Prompt, TextEvent, UsageEvent
+
+
+class Generator(ABC):
+    """Completes structured prompts: a chat server renders them to messages, a reader takes their parts.
+
+    ``context_window`` is in tokens of ``tokenizer``; None means that any prompt fits. Errors are
+    carrel.errors.GenerationError and its kin.
+    """
+
+    name: ClassVar[str]
+    citation: ClassVar[str] = ""
+    context_window: int | None = None
+
+    @property
+    @abstractmethod
+    def tokenizer(self) -> Tokenizer:
+        """Counts budgets for this generator."""
+
+    @abstractmethod
+    def complete(self, prompt: Prompt) -> Completion:
+        """The whole reply."""
+
+    def stream(self, prompt: Prompt) -> Iterator[Event]:
+        """The reply as events: text, then citations, then usage. By default the whole reply at once."""
+        from carrel.types import Ledger
+
+        completion = self.complete(prompt)
+        yield TextEvent(completion.text)
+        yield CitationsEvent(completion.citations)
+        yield UsageEvent(completion.usage, Ledger(completion.usage.tokenizer), completion.finish_reason)
+
+    def count_tokens(self, text: str) -> int:
+        return self.tokenizer.count(text)

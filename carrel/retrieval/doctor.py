@@ -1,0 +1,116 @@
+"""Is the library in order? Each check says what it found and what to do."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from sqlalchemy import Connection
+
+from carrel.embeddings.minilm import MiniLM
+from carrel.errors import CarrelError, EncoderMismatchError
+from carrel.retrieval.retrievers import Searcher
+from carrel.retrieval.store import documents as stored
+from carrel.retrieval.store import schema
+
+_LOW_SPACE_BYTES = 500_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing looked at. ``remedy`` is empty when all is well."""
+
+    name: str
+    ok: bool
+    message: str
+    remedy: str = ""
+
+
+def examine(searcher: Searcher, *, repair: bool = False) -> list[Check]:
+    """Look at the database, the model files, the encoder and the indexes.
+
+    Parameters
+    ----------
+    repair : rebuild the lexical index from the store first; nothing else needs repair by hand.
+    """
+    if repair:
+        with searcher.store.write() as connection:
+            searcher.lexical.rebuild(connection)
+    with searcher.store.read() as connection:
+        checks = [_database(connection), _version(connection), _encoder(connection, searcher)]
+        checks += _contents(connection, searcher)
+    return [*checks, *_model(searcher), _space(searcher)]
+
+
+def _database(connection: Connection) -> Check:
+    found = [str(row[0]) for row in connection.exec_driver_sql("PRAGMA quick_check(5)")]
+    if found == ["ok"]:
+        return Check("database", True, "every page is readable")
+    return Check(
+        "database", False, "; ".join(found), "restore a copy, or remove the folder and add the documents again"
+    )
+
+
+def _version(connection: Connection) -> Check:
+    row = connection.execute(schema.meta.select().where(schema.meta.c.key == "schema_version")).first()
+    return Check("schema", True, f"version {row.value if row else '?'}; this Carrel writes {schema.SCHEMA_VERSION}")
+
+
+def _encoder(connection: Connection, searcher: Searcher) -> Check:
+    try:
+        known = stored.check_encoder(connection, searcher.scope, searcher.encoder)
+    except EncoderMismatchError as error:
+        return Check("encoder", False, str(error), "carrel reindex")
+    name = searcher.encoder.name
+    return Check("encoder", True, f"{name}" if known else f"{name}, with nothing embedded yet")
+
+
+def _contents(connection: Connection, searcher: Searcher) -> Iterator[Check]:
+    counts = stored.counts(connection, searcher.scope)
+    documents, chunks, vectors = counts["documents"], counts["chunks"], counts["vectors"]
+    yield Check("documents", True, f"{documents:,} documents, {chunks:,} chunks")
+    missing = chunks - vectors
+    yield Check(
+        "vectors",
+        not missing,
+        f"{missing:,} chunks have no vector" if missing else "every chunk has its vector",
+        "carrel reindex" if missing else "",
+    )
+    lexical, lag = 0, searcher.lexical.lag(connection)
+    if searcher.lexical.exists(connection):
+        lexical = connection.exec_driver_sql(f"SELECT count(*) FROM {searcher.lexical.table}").scalar_one()
+    whole = lexical == chunks and not lag
+    message = "follows the store" if whole else f"holds {lexical:,} of {chunks:,} chunks and is {lag:,} changes behind"
+    yield Check("lexical index", whole, message, "" if whole else "carrel doctor --repair")
+
+
+def _model(searcher: Searcher) -> Iterator[Check]:
+    """The shipped model's files against their recorded hashes."""
+    if not isinstance(searcher.encoder, MiniLM):
+        return
+    folder = searcher.encoder.folder
+    try:
+        known = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))["files_sha256"]
+        wrong = [
+            name for name, value in known.items() if hashlib.sha256((folder / name).read_bytes()).hexdigest() != value
+        ]
+        vector = searcher.encoder.encode_queries(["is the model sound?"])[0]
+    except (OSError, KeyError, ValueError, CarrelError) as error:
+        yield Check("model", False, f"{folder}: {error}", "reinstall carrel")
+        return
+    sound = not wrong and abs(float(vector @ vector) - 1) < 1e-3
+    message = (
+        f"{searcher.encoder.name}, files as shipped" if sound else f"changed files in {folder}: {', '.join(wrong)}"
+    )
+    yield Check("model", sound, message, "" if sound else "reinstall carrel")
+
+
+def _space(searcher: Searcher) -> Check:
+    free = shutil.disk_usage(searcher.store.folder).free
+    ok = free > _LOW_SPACE_BYTES
+    return Check(
+        "disk", ok, f"{free / 1e9:.1f} GB free", "" if ok else "free some space: a commit that finds none is undone"
+    )

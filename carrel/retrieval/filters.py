@@ -1,0 +1,157 @@
+"""Metadata filters, compiled to SQL: ``{"year": {">=": 2020}, "kind": "report"}``.
+
+A filter is typed: a number matches numbers, a text matches texts, true and false match booleans. It can
+narrow what a tenant sees and never widen it: tenant and collection are not metadata.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement, and_, false, func, not_, or_, select, text, true
+from sqlalchemy.sql import exists
+
+from carrel.errors import FilterError
+from carrel.retrieval.store import schema
+
+Where = Mapping[str, object]
+
+_COLUMNS: dict[str, ColumnElement[Any]] = {
+    "id": schema.documents.c.key,
+    "title": schema.documents.c.title,
+    "source": schema.documents.c.source,
+    "media_type": schema.documents.c.media_type,
+    "modified_at": schema.documents.c.modified_at,
+    "added_at": schema.documents.c.added_at,
+}
+_ORDERINGS = ("<", "<=", ">", ">=")
+_OPERATORS = ("==", "!=", *_ORDERINGS, "in", "not in", "exists", "contains")
+
+
+def compile_filter(where: Where | None) -> ColumnElement[bool]:
+    """The condition on ``documents`` that a filter means.
+
+    Raises
+    ------
+    FilterError : an unknown operator or a value of a type that cannot be compared; the text lists what can.
+    """
+    if not where:
+        return true()
+    if not isinstance(where, Mapping):
+        raise FilterError(f"a filter is a mapping of fields to conditions, not {type(where).__name__}")
+    return and_(*(_clause(field, condition) for field, condition in where.items()))
+
+
+def _clause(field: str, condition: object) -> ColumnElement[bool]:
+    if field == "any":
+        if not isinstance(condition, Sequence) or isinstance(condition, str):
+            raise FilterError('"any" takes a list of filters: {"any": [{"year": 2020}, {"year": 2021}]}')
+        return or_(false(), *(compile_filter(part) for part in condition))
+    if field == "not":
+        if not isinstance(condition, Mapping):
+            raise FilterError('"not" takes a filter: {"not": {"kind": "draft"}}')
+        return not_(compile_filter(condition))
+    if not isinstance(condition, Mapping):
+        return _compare(field, "in" if isinstance(condition, (list, tuple, set)) else "==", condition)
+    if not condition:
+        raise FilterError(f"the condition on {field!r} is empty. Use one of: {', '.join(_OPERATORS)}")
+    return and_(*(_compare(field, operator, value) for operator, value in condition.items()))
+
+
+def _compare(field: str, operator: str, value: object) -> ColumnElement[bool]:
+    if operator not in _OPERATORS:
+        raise FilterError(f"unknown operator {operator!r} on {field!r}. Use one of: {', '.join(_OPERATORS)}")
+    if operator == "exists":
+        found = _exists(field)
+        return found if value else not_(found)
+    if operator == "contains":
+        return _contains(field, value)
+    if operator in ("in", "not in"):
+        if not isinstance(value, (list, tuple, set, frozenset)):
+            raise FilterError(f"{operator!r} on {field!r} takes a list of values")
+        matched = or_(false(), *(_equals(field, item) for item in value))
+        return matched if operator == "in" else not_(matched)
+    if operator in ("==", "!="):
+        matched = _equals(field, value)
+        return matched if operator == "==" else not_(matched)
+    return _ordered(field, operator, value)
+
+
+def _path(field: str) -> str:
+    escaped = field.replace('"', '""')
+    return f'$."{escaped}"'
+
+
+def _type(field: str) -> ColumnElement[Any]:
+    return func.coalesce(func.json_type(schema.documents.c.metadata, _path(field)), "missing")
+
+
+def _value(field: str) -> ColumnElement[Any]:
+    return func.json_extract(schema.documents.c.metadata, _path(field))
+
+
+def _types(field: str, value: object) -> tuple[str, ...]:
+    """The JSON types that a value of this Python type may equal."""
+    if isinstance(value, bool):
+        return ("true", "false")
+    if isinstance(value, (int, float)):
+        return ("integer", "real")
+    if isinstance(value, str):
+        return ("text",)
+    raise FilterError(f"cannot compare {field!r} with a {type(value).__name__}. Use a text, a number, true or false.")
+
+
+def _equals(field: str, value: object) -> ColumnElement[bool]:
+    if value is None:
+        return not_(_exists(field))
+    types = _types(field, value)
+    if field in _COLUMNS:
+        return func.coalesce(_COLUMNS[field] == value, false()) if _column_takes(field, value) else false()
+    return and_(_type(field).in_(types), _value(field) == value)
+
+
+def _ordered(field: str, operator: str, value: object) -> ColumnElement[bool]:
+    types = _types(field, value)
+    if isinstance(value, bool):
+        raise FilterError(f"{operator!r} on {field!r} needs a number or a text, not {value!r}")
+    left = _COLUMNS.get(field)
+    if left is None:
+        left = _value(field)
+    elif not _column_takes(field, value):
+        raise FilterError(
+            f"{field!r} is compared with {'a number (seconds since 1970)' if field.endswith('_at') else 'a text'}"
+        )
+    compared = left.op(operator)(value)
+    return func.coalesce(compared, false()) if field in _COLUMNS else and_(_type(field).in_(types), compared)
+
+
+def _column_takes(field: str, value: object) -> bool:
+    return isinstance(value, str) != field.endswith("_at")
+
+
+def _exists(field: str) -> ColumnElement[bool]:
+    if field in _COLUMNS:
+        return _COLUMNS[field].is_not(None)
+    return _type(field).not_in(("missing", "null"))
+
+
+def _contains(field: str, value: object) -> ColumnElement[bool]:
+    """A list holds the value, or a text holds it as a part."""
+    if not isinstance(value, (str, int, float)):
+        raise FilterError(f"'contains' on {field!r} takes a text or a number")
+    if field in _COLUMNS:
+        return func.coalesce(func.instr(_COLUMNS[field], str(value)) > 0, false())
+    items = func.json_each(schema.documents.c.metadata, _path(field)).table_valued("value", "type", name="items")
+    in_list = exists(
+        select(text("1")).select_from(items).where(items.c.value == value, items.c.type.in_(_types(field, value)))
+    )
+    in_text = and_(_type(field) == "text", func.instr(_value(field), str(value)) > 0)
+    return (
+        or_(and_(_type(field) == "array", in_list), in_text)
+        if isinstance(value, str)
+        else and_(_type(field) == "array", in_list)
+    )
+
+
+__all__ = ["Where", "compile_filter"]

@@ -1,0 +1,44 @@
+"""Making one ranking of several: by convex combination of scores, or by ranks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+
+def convex(dense: Floats, lexical: Floats, dense_weight: float) -> Floats:
+    """``w * cosine + (1 - w) * BM25 / best BM25``: scores that say how relevant, not only in which order.
+
+    The cosine is used as it is, since its scale means the same for every question; BM25 has no such
+    scale and is divided by the question's best. Both arrays are (candidates,); a missing lexical score is 0.
+
+    Reference: Bruch, Gai and Ingber, "An Analysis of Fusion Functions for Hybrid Retrieval", arXiv 2210.11934.
+    """
+    best = lexical.max(initial=0.0)
+    normalised = lexical / best if best > 0 else np.zeros_like(lexical)
+    return dense_weight * dense + (1 - dense_weight) * normalised
+
+
+def reciprocal_rank(rankings: Sequence[NDArray[np.int64]], candidates: NDArray[np.int64], k: int = 60) -> Floats:
+    """Reciprocal rank fusion, ``sum of 1 / (k + rank)``; ranks start at 1.
+
+    The result tells the order and nothing about relevance: no cutoff may read it.
+
+    Reference: Cormack, Clarke and Büttcher, "Reciprocal Rank Fusion outperforms Condorcet" (SIGIR 2009).
+    """
+    position = {int(candidate): index for index, candidate in enumerate(candidates)}
+    out = np.zeros(len(candidates))
+    for ranking in rankings:
+        for rank, candidate in enumerate(ranking, start=1):
+            if int(candidate) in position:
+                out[position[int(candidate)]] += 1 / (k + rank)
+    return out
+
+
+def recency_weight(age_days: float, half_life_days: float, floor: float = 0.5) -> float:
+    """Factor for the age of a document: 1 when new, ``floor`` when very old, halfway at the half-life."""
+    return floor + (1 - floor) * float(0.5 ** (max(0.0, age_days) / half_life_days))

@@ -1,0 +1,1 @@
+"""Indexes derived from the store: lexical (FTS5) and dense (FAISS)."""

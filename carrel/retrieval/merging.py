@@ -1,0 +1,114 @@
+"""Passages that overlap, touch or repeat each other become one."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+
+from carrel.types import Passage, Scores, Span
+
+_WORDS = re.compile(r"\w+")
+
+
+def merge_spans(passages: Sequence[Passage]) -> list[Passage]:
+    """Join passages of a document that overlap or touch, given best first.
+
+    Each union stands at the place of its best part; pruned passages are left alone.
+    """
+    merged: list[Passage] = []
+    for passage in passages:
+        if passage.kept is not None:
+            merged.append(passage)
+            continue
+        joined = passage
+        place = len(merged)
+        for index in range(len(merged) - 1, -1, -1):
+            other = merged[index]
+            same = other.document_id == joined.document_id and other.kept is None
+            if same and other.start <= joined.end and joined.start <= other.end:
+                joined = _union(other, joined)
+                place = index
+                del merged[index]
+        merged.insert(place, joined)
+    return merged
+
+
+def _union(better: Passage, worse: Passage) -> Passage:
+    first, second = (better, worse) if better.start <= worse.start else (worse, better)
+    text = first.text if second.end <= first.end else first.text[: second.start - first.start] + second.text
+    return replace(
+        first,
+        end=max(first.end, second.end),
+        text=text,
+        chunks=tuple(sorted({*first.chunks, *second.chunks})),
+        scores=best_scores(better.scores, worse.scores),
+    )
+
+
+def best_scores(first: Scores, second: Scores) -> Scores:
+    """The better of each kind of score."""
+
+    def better(name: str) -> float | None:
+        known = [value for value in (getattr(first, name), getattr(second, name)) if value is not None]
+        return max(known, default=None)
+
+    return Scores(*(better(name) for name in ("dense", "lexical", "fused", "rank_fused", "relevance")))
+
+
+class Repeats:
+    """Leaves out passages that say what a better one says, word for word or nearly.
+
+    Likeness is the share of common three-word sequences in the smaller passage (Broder, "On the
+    resemblance and containment of documents", 1997).
+    """
+
+    def __init__(self, similarity: float = 0.85) -> None:
+        self.similarity = similarity
+        self.kept: list[Passage] = []
+        self.dropped: list[tuple[Passage, Passage]] = []  # (left out, the better one)
+        self._sizes: list[int] = []
+        self._owners: dict[int, list[int]] = {}  # shingle -> which of the kept have it
+
+    def distinct(self, passages: Iterable[Passage]) -> Iterator[Passage]:
+        """What stays of passages that come best first; they are read as they are needed."""
+        for passage in passages:
+            shingles = _shingles(passage.text)
+            twin = self._twin(shingles)
+            if twin is not None:
+                self.dropped.append((passage, self.kept[twin]))
+                continue
+            for shingle in shingles:
+                self._owners.setdefault(shingle, []).append(len(self.kept))
+            self.kept.append(passage)
+            self._sizes.append(len(shingles))
+            yield passage
+
+    def _twin(self, shingles: set[int]) -> int | None:
+        common = Counter(owner for shingle in shingles for owner in self._owners.get(shingle, ()))
+        for owner, count in sorted(common.items()):
+            if _alike(count, len(shingles), self._sizes[owner]) >= self.similarity:
+                return owner
+        return None
+
+
+def _shingles(text: str) -> set[int]:
+    """Hashes of the three-word sequences; of all words together when there are fewer."""
+    words = _WORDS.findall(text.lower())
+    if len(words) < 3:
+        return {hash(tuple(words))}
+    return {hash(triple) for triple in zip(words, words[1:], words[2:], strict=False)}
+
+
+def _alike(common: int, first: int, second: int) -> float:
+    if min(first, second) * 2 < max(first, second):
+        return 0.0  # a short passage inside a long one is no repetition of it
+    return common / min(first, second)
+
+
+def trimmed(start: int, text: str) -> tuple[Span, str]:
+    """The span without the white space around its text."""
+    stripped = text.strip()
+    lead = len(text) - len(text.lstrip()) if stripped else 0
+    return Span(start + lead, start + lead + len(stripped)), stripped

@@ -1,0 +1,277 @@
+"""Retrievers: candidates from the indexes, scored by one method, read from the store in one transaction."""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import Connection, select
+
+from carrel.embeddings.base import ChunkEncoder, Vectors
+from carrel.errors import InputError
+from carrel.retrieval import fusion
+from carrel.retrieval.filters import Where
+from carrel.retrieval.indexes.dense import DenseIndex
+from carrel.retrieval.indexes.lexical import LexicalIndex
+from carrel.retrieval.merging import trimmed
+from carrel.retrieval.store import documents as stored
+from carrel.retrieval.store import schema
+from carrel.retrieval.store.store import Scope, Store
+from carrel.types import Passage, ScoreKind, Scores
+
+CANDIDATES = 200
+SECONDS_A_DAY = 86_400.0
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """Chunks found by at least one index: ids ascending, with their scores and each index's ranking.
+
+    ``dense`` and ``lexical`` are (candidates,); a chunk that has no word of the question has lexical 0.
+    """
+
+    ids: NDArray[np.int64]
+    dense: Floats | None
+    lexical: Floats | None
+    dense_ranking: NDArray[np.int64]
+    lexical_ranking: NDArray[np.int64]
+
+
+class Retriever(ABC):
+    """A way to score candidates. The base class of methods, one line of arithmetic each."""
+
+    name: ClassVar[str]
+    kind: ClassVar[ScoreKind]
+    citation: ClassVar[str] = ""
+    needs_dense: ClassVar[bool] = True
+    needs_lexical: ClassVar[bool] = True
+
+    @abstractmethod
+    def score(self, candidates: Candidates) -> Floats:
+        """(candidates,), higher is better."""
+
+
+class Dense(Retriever):
+    """Cosine similarity of the embeddings."""
+
+    name, kind, needs_lexical = "dense", "dense", False
+    citation = "Karpukhin et al., Dense Passage Retrieval, arXiv 2004.04906"
+
+    def score(self, candidates: Candidates) -> Floats:
+        assert candidates.dense is not None
+        return candidates.dense
+
+
+class Lexical(Retriever):
+    """BM25 over stemmed words; needs no embedding of the question."""
+
+    name, kind, needs_dense = "lexical", "lexical", False
+    citation = "Robertson and Zaragoza, The Probabilistic Relevance Framework (2009)"
+
+    def score(self, candidates: Candidates) -> Floats:
+        assert candidates.lexical is not None
+        return candidates.lexical
+
+
+class Fused(Retriever):
+    """Convex combination of cosine and normalised BM25: the default."""
+
+    name, kind = "fused", "fused"
+    citation = "Bruch et al., An Analysis of Fusion Functions for Hybrid Retrieval, arXiv 2210.11934"
+
+    def __init__(self, dense_weight: float = 0.7) -> None:
+        if not 0 <= dense_weight <= 1:
+            raise InputError(f"dense_weight must be between 0 and 1, not {dense_weight}")
+        self.dense_weight = dense_weight
+
+    def score(self, candidates: Candidates) -> Floats:
+        assert candidates.dense is not None and candidates.lexical is not None
+        return fusion.convex(candidates.dense, candidates.lexical, self.dense_weight)
+
+
+class RankFused(Retriever):
+    """Reciprocal rank fusion of the dense and the lexical ranking."""
+
+    name, kind = "rank_fused", "rank_fused"
+    citation = "Cormack et al., Reciprocal Rank Fusion (SIGIR 2009)"
+
+    def score(self, candidates: Candidates) -> Floats:
+        return fusion.reciprocal_rank([candidates.dense_ranking, candidates.lexical_ranking], candidates.ids)
+
+
+RETRIEVERS: dict[str, type[Retriever]] = {method.name: method for method in (Fused, Dense, Lexical, RankFused)}
+
+
+def make_retriever(retriever: str | Retriever | None) -> Retriever:
+    """The Retriever that a name or a Retriever means; None is the default."""
+    if isinstance(retriever, Retriever):
+        return retriever
+    method = RETRIEVERS.get(retriever or "fused")
+    if method is None:
+        raise InputError(f"unknown retriever {retriever!r}. Use one of: {', '.join(RETRIEVERS)}")
+    return method()
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """Chunk ids, best first, with the score that ordered them and the candidates they came from."""
+
+    ids: NDArray[np.int64]
+    scores: Floats
+    candidates: Candidates
+    kind: ScoreKind
+    seconds: Mapping[str, float]
+
+
+class Searcher:
+    """Searches one collection. Holds the indexes; the store stays the truth of every answer."""
+
+    def __init__(self, store: Store, scope: Scope, encoder: ChunkEncoder) -> None:
+        self.store, self.scope, self.encoder = store, scope, encoder
+        self.lexical = LexicalIndex(scope)
+        self.dense: DenseIndex | None = None
+
+    def follow(self, connection: Connection, encoder_id: int) -> DenseIndex:
+        """Bring the dense index to the state that this transaction sees."""
+        if self.dense is None or self.dense.encoder_id != encoder_id:
+            self.dense = DenseIndex(self.scope, encoder_id, self.encoder.dimension)
+        self.dense.catch_up(connection)
+        return self.dense
+
+    def rank(
+        self,
+        connection: Connection,
+        question: str,
+        query: Vectors | None,
+        retriever: Retriever,
+        *,
+        where: Where | None = None,
+        recency: float | None = None,
+        candidates: int = CANDIDATES,
+    ) -> Ranking:
+        """Rank the chunks of the collection for a question; empty when there are none."""
+        seconds: dict[str, float] = {}
+        encoder_id = stored.check_encoder(connection, self.scope, self.encoder)
+        if encoder_id is None:
+            nothing = np.empty(0, np.int64)
+            return Ranking(
+                nothing, np.empty(0), Candidates(nothing, None, None, nothing, nothing), retriever.kind, seconds
+            )
+        found = self._candidates(connection, question, query, encoder_id, retriever, where, candidates, seconds)
+        scores = retriever.score(found)
+        if recency is not None:
+            scores = scores * self._recency(connection, found.ids, recency)
+        order = np.lexsort((found.ids, -scores))
+        return Ranking(found.ids[order], scores[order], found, retriever.kind, seconds)
+
+    def _candidates(
+        self,
+        connection: Connection,
+        question: str,
+        query: Vectors | None,
+        encoder_id: int,
+        retriever: Retriever,
+        where: Where | None,
+        count: int,
+        seconds: dict[str, float],
+    ) -> Candidates:
+        nothing = np.empty(0, np.int64)
+        dense_ids, lexical_ids = nothing, nothing
+        dense = lexical = None
+        started = time.perf_counter()
+        if retriever.needs_lexical:
+            hits = self.lexical.search(connection, question, count, where)
+            lexical_ids, lexical = hits.ids, dict(zip(hits.ids.tolist(), hits.scores.tolist(), strict=True))
+        seconds["lexical"] = time.perf_counter() - started
+        started = time.perf_counter()
+        if retriever.needs_dense:
+            assert query is not None
+            allowed = np.array(stored.chunk_ids(connection, self.scope, where), np.int64) if where else None
+            index = self.follow(connection, encoder_id)
+            dense_ids = index.search(query, count, allowed).ids
+        ids = np.union1d(dense_ids, lexical_ids).astype(np.int64)
+        if retriever.needs_dense:
+            assert query is not None
+            dense = index.scores(query, ids)
+        seconds["dense"] = time.perf_counter() - started
+        lexical_scores = None
+        if lexical is not None:
+            lexical_scores = np.fromiter((lexical.get(int(i), 0.0) for i in ids), np.float64, len(ids))
+        return Candidates(ids, dense, lexical_scores, dense_ids, lexical_ids)
+
+    def _recency(self, connection: Connection, ids: NDArray[np.int64], half_life_days: float) -> Floats:
+        if half_life_days <= 0:
+            raise InputError(f"recency is a half-life in days and must be above 0, not {half_life_days}")
+        table = schema.documents
+        when: dict[int, float] = {}
+        for batch in stored.batches(ids.tolist()):
+            query = (
+                select(schema.chunks.c.id, table.c.modified_at, table.c.added_at)
+                .join(table, table.c.id == schema.chunks.c.document_id)
+                .where(schema.chunks.c.id.in_(batch))
+            )
+            when.update((row[0], row[2] if row[1] is None else row[1]) for row in connection.execute(query))
+        newest = max(when.values(), default=0.0)  # ages are relative, so that the same library gives the same answer
+        ages = ((newest - when.get(int(i), newest)) / SECONDS_A_DAY for i in ids)
+        return np.fromiter((fusion.recency_weight(age, half_life_days) for age in ages), np.float64, len(ids))
+
+    def passages(self, connection: Connection, ranking: Ranking, limit: int) -> list[Passage]:
+        """The first ``limit`` chunks of a ranking as passages, read from the store in this transaction."""
+        return [passage for passage, _ in self.counted_passages(connection, ranking, limit)]
+
+    def counted_passages(self, connection: Connection, ranking: Ranking, limit: int) -> list[tuple[Passage, int]]:
+        """The same, each with the tokens of its text as the encoder's tokenizer counted them."""
+        ids = [int(i) for i in ranking.ids[:limit]]
+        rows = {row.id: row for batch in stored.batches(ids) for row in connection.execute(self._rows(batch))}
+        scores = {i: float(score) for i, score in zip(ids, ranking.scores[:limit], strict=True)}
+        return [(_passage(rows[i], scores[i], ranking), rows[i].tokens) for i in ids if i in rows]
+
+    def _rows(self, ids: list[int]) -> Any:
+        chunks, documents = schema.chunks, schema.documents
+        return (
+            select(
+                chunks.c.id,
+                chunks.c.ordinal,
+                chunks.c.start,
+                chunks.c.page,
+                chunks.c.tokens,
+                chunks.c.prefix,
+                chunks.c.text,
+                documents.c.key,
+                documents.c.title,
+                documents.c.source,
+                documents.c.metadata,
+            )
+            .join(documents, documents.c.id == chunks.c.document_id)
+            .where(chunks.c.id.in_(ids), chunks.c.collection_id == self.scope.id)
+        )
+
+
+def _passage(row: Any, score: float, ranking: Ranking) -> Passage:
+    span, text = trimmed(row.start, row.text)
+    found = ranking.candidates
+    position = int(np.searchsorted(found.ids, row.id))
+    scores = {
+        "dense": None if found.dense is None else float(found.dense[position]),
+        "lexical": None if found.lexical is None else float(found.lexical[position]),
+        ranking.kind: score,
+    }
+    return Passage(
+        document_id=row.key,
+        start=span.start,
+        end=span.end,
+        text=text,
+        title=row.title,
+        source=row.source,
+        prefix=row.prefix,
+        page=row.page,
+        chunks=(row.ordinal,),
+        metadata=row.metadata,
+        scores=Scores(**scores),
+    )

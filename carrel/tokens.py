@@ -1,0 +1,89 @@
+"""Counting tokens. A budget is always counted by a named tokenizer; the shipped one is the default."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+from carrel.errors import ModelError
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer as RustTokenizer
+
+
+@runtime_checkable
+class Tokenizer(Protocol):
+    """What a budget is counted with. Special tokens of a model are not counted: they are not text."""
+
+    @property
+    def name(self) -> str:
+        """The name reports give it."""
+
+    def count(self, text: str) -> int:
+        """Number of tokens of ``text``."""
+
+    def offsets(self, text: str) -> list[tuple[int, int]]:
+        """Half-open character offsets of each token of ``text``."""
+
+    def truncate(self, text: str, limit: int) -> str:
+        """The longest prefix of ``text`` that ends with a token and has at most ``limit`` of them."""
+
+
+class FileTokenizer:
+    """A ``tokenizer.json`` read with the tokenizers library; nothing is ever downloaded."""
+
+    def __init__(self, path: Path, name: str | None = None) -> None:
+        self.path = path
+        self._name = name or path.parent.name
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    @property
+    def rust(self) -> RustTokenizer:
+        return _load(self.path)
+
+    def count(self, text: str) -> int:
+        return len(self.rust.encode(text, add_special_tokens=False).ids)
+
+    def count_many(self, texts: list[str]) -> list[int]:
+        return [len(encoding.ids) for encoding in self.rust.encode_batch_fast(texts, add_special_tokens=False)]
+
+    def offsets(self, text: str) -> list[tuple[int, int]]:
+        return list(self.rust.encode(text, add_special_tokens=False).offsets)
+
+    def truncate(self, text: str, limit: int) -> str:
+        offsets = self.offsets(text)
+        if len(offsets) <= limit:
+            return text
+        return text[: offsets[limit - 1][1]] if limit > 0 else ""
+
+
+@lru_cache(maxsize=8)
+def _load(path: Path) -> RustTokenizer:
+    from tokenizers import Tokenizer as RustTokenizer
+
+    try:
+        tokenizer = RustTokenizer.from_file(str(path))
+    except Exception as error:  # the library raises bare Exception for a missing or damaged file
+        raise ModelError(
+            f"cannot read the tokenizer {path}: {error}. Reinstall carrel, or name another file."
+        ) from error
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
+
+
+def model_folder(name: str) -> Path:
+    """The folder of a model that ships with Carrel."""
+    folder = Path(__file__).parent / "models" / name
+    if not folder.is_dir():
+        raise ModelError(f"the model {name!r} is missing from {folder}. Reinstall carrel.")
+    return folder
+
+
+def shipped_tokenizer() -> FileTokenizer:
+    """The tokenizer of the shipped embedder (WordPiece, 30,522 entries): it counts when no generator is named."""
+    return FileTokenizer(model_folder("minilm") / "tokenizer.json", name="all-MiniLM-L6-v2")

@@ -1,0 +1,321 @@
+"""The values that flow between stages: frozen dataclasses, nothing else.
+
+Offsets are half-open character offsets into ``Document.text``. Token counts name the tokenizer
+they were made with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+Scalar = str | int | float | bool | None
+Metadata = Mapping[str, Scalar | list[str]]
+BlockKind = Literal["heading", "paragraph", "list", "table", "code"]
+ScoreKind = Literal["dense", "lexical", "fused", "rank_fused", "relevance"]
+Order = Literal["relevance", "sides", "document"]
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A half-open range of characters."""
+
+    start: int
+    end: int
+
+    def __len__(self) -> int:
+        return self.end - self.start
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A structural piece of a document, as its loader saw it; blocks are in order and do not overlap.
+
+    ``level`` is the depth of a heading (1 is the highest). ``header`` is shown with pieces of the block
+    that do not hold it: a table's header row for its later pieces, a method's class line for code. A
+    block ``joined`` to the one before is never parted from it (a caption and its table).
+    """
+
+    start: int
+    end: int
+    kind: BlockKind = "paragraph"
+    level: int = 0
+    header: str = ""
+    joined: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A text with its origin. ``id`` is unique in a collection: a path for files, a name you choose otherwise.
+
+    ``blocks`` is the structure the loader found (empty: paragraphs are found in the text itself);
+    ``pages`` holds the offset at which each page starts. ``extractor`` and its version say what made
+    the text, so that an upgrade never shifts a citation unnoticed.
+    """
+
+    text: str
+    id: str = ""
+    title: str = ""
+    source: str = ""
+    metadata: Metadata = field(default_factory=dict)
+    media_type: str = "text/plain"
+    extractor: str = "text/1"
+    blocks: tuple[Block, ...] = ()
+    pages: tuple[int, ...] = ()
+    modified_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """One piece of a document: a span of it, and a prefix that is not source (its heading path).
+
+    ``tokens`` counts the text with the encoder's tokenizer. The chunks of a document tile it: joined
+    in order they are its text.
+    """
+
+    ordinal: int
+    start: int
+    end: int
+    text: str
+    prefix: str = ""
+    tokens: int = 0
+    page: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """Every score a passage was given; None where a stage did not score it.
+
+    dense: cosine similarity, -1 to 1. lexical: BM25, 0 and up. fused: convex mix of the two, each
+    normalised per query. rank_fused: reciprocal ranks (tells order, not relevance). relevance: a
+    reranker's calibrated probability.
+    """
+
+    dense: float | None = None
+    lexical: float | None = None
+    fused: float | None = None
+    rank_fused: float | None = None
+    relevance: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """A retrieved piece of a document: ``text == document.text[start:end]``, always.
+
+    ``kept`` lists the spans a pruner kept (document offsets, in order); None keeps all of it.
+    ``chunks`` are the ordinals of the chunks it was made from.
+    """
+
+    document_id: str
+    start: int
+    end: int
+    text: str
+    title: str = ""
+    source: str = ""
+    prefix: str = ""
+    page: int | None = None
+    chunks: tuple[int, ...] = ()
+    metadata: Metadata = field(default_factory=dict)
+    scores: Scores = field(default_factory=Scores)
+    kept: tuple[Span, ...] | None = None
+
+    @property
+    def pieces(self) -> tuple[str, ...]:
+        """The kept texts, each an exact quotation of the document."""
+        if self.kept is None:
+            return (self.text,)
+        return tuple(self.text[span.start - self.start : span.end - self.start] for span in self.kept)
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerEntry:
+    """What one stage took in, gave out, and why."""
+
+    stage: str
+    items_in: int
+    items_out: int
+    tokens_in: int | None = None
+    tokens_out: int | None = None
+    seconds: float = 0.0
+    reason: str = ""
+    details: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """The account of one call, stage by stage; ``tokenizer`` names what its tokens were counted with."""
+
+    tokenizer: str
+    entries: tuple[LedgerEntry, ...] = ()
+
+    @property
+    def seconds(self) -> float:
+        return sum(entry.seconds for entry in self.entries)
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """The passages chosen for one question, arranged and rendered inside a budget.
+
+    ``tokens`` counts ``text`` as rendered, headers and separators included, with ``tokenizer``; it is
+    never above ``budget``.
+    """
+
+    question: str
+    passages: tuple[Passage, ...]
+    text: str
+    tokens: int
+    budget: int
+    ledger: Ledger
+
+    @property
+    def tokenizer(self) -> str:
+        return self.ledger.tokenizer
+
+
+@dataclass(frozen=True, slots=True)
+class Citation:
+    """A verified quotation: ``quote == document.text[start:end]``. ``number`` is the mark in the answer's text."""
+
+    number: int
+    document_id: str
+    start: int
+    end: int
+    quote: str
+    title: str = ""
+    source: str = ""
+    page: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of one call, and the tokenizer that counted them."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+    tokenizer: str = ""
+
+    @property
+    def total_tokens(self) -> int:
+        return self.prompt_tokens + self.completion_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One message of a conversation."""
+
+    role: Literal["user", "assistant"]
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What a generator is given, in parts. A chat server renders it; an extractive reader takes it apart.
+
+    Rendered in this order, the most stable first: system, task, standing documents, history,
+    passages, notes, question.
+    """
+
+    question: str
+    passages: tuple[Passage, ...] = ()
+    task: str = ""
+    system: str = ""
+    standing: tuple[Document, ...] = ()
+    history: tuple[Turn, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+FinishReason = Literal["stop", "length", "abstained", "refused", "cancelled"]
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What a generator returned. ``citations`` are those it verified itself (an extractive reader);
+    ``confidence`` is its calibrated probability of being right, None when it has none."""
+
+    text: str
+    usage: Usage = field(default_factory=Usage)
+    finish_reason: FinishReason = "stop"
+    model: str = ""
+    citations: tuple[Citation, ...] = ()
+    confidence: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer with its evidence. When ``abstained``, ``text`` says so and there are no citations."""
+
+    question: str
+    text: str
+    citations: tuple[Citation, ...]
+    context: Context
+    abstained: bool = False
+    confidence: float | None = None
+    usage: Usage = field(default_factory=Usage)
+    ledger: Ledger = field(default_factory=lambda: Ledger(tokenizer=""))
+
+
+@dataclass(frozen=True, slots=True)
+class SourcesEvent:
+    """First in every stream: the passages the answer will rest on."""
+
+    context: Context
+
+
+@dataclass(frozen=True, slots=True)
+class TextEvent:
+    """A piece of the answer's text."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class CitationsEvent:
+    """After the text: the verified citations."""
+
+    citations: tuple[Citation, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class UsageEvent:
+    """Last in every stream: the tokens used and the ledger."""
+
+    usage: Usage
+    ledger: Ledger
+    finish_reason: FinishReason = "stop"
+
+
+Event = SourcesEvent | TextEvent | CitationsEvent | UsageEvent
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A file or document that was not added, and why."""
+
+    id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class IngestReport:
+    """What an ingest did. Ids are listed; ``planned`` is true for a dry run, when nothing was written.
+
+    ``warnings`` hold what a reader of the results should know: text beyond the encoder's window, a
+    language the model does not know.
+    """
+
+    added: tuple[str, ...] = ()
+    updated: tuple[str, ...] = ()
+    unchanged: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    skipped: tuple[Skipped, ...] = ()
+    warnings: tuple[str, ...] = ()
+    chunks: int = 0
+    embedded: int = 0
+    tokens: int = 0
+    tokenizer: str = ""
+    seconds: float = 0.0
+    planned: bool = False
+    interrupted: bool = False

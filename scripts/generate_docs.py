@@ -1,0 +1,111 @@
+"""Write the tables of the documentation that follow from the code: formats, errors, methods.
+
+    python scripts/generate_docs.py            # write them into docs/
+    python scripts/generate_docs.py --check    # change nothing; exit 1 when a page is stale
+
+A table stands between ``<!-- generated: NAME -->`` and ``<!-- end generated -->``; the rest of a page is
+written by hand.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.util
+import inspect
+import re
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+REGION = re.compile(r"(<!-- generated: (?P<name>[a-z_]+) -->\n).*?(<!-- end generated -->)", re.DOTALL)
+
+
+def summary(subject: object) -> str:
+    """The first paragraph of a docstring, on one line, in Markdown."""
+    text = (inspect.getdoc(subject) or "").split("\n\n")[0]
+    return " ".join(text.split()).replace("``", "`")
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", r"\|") or "–" for cell in line) + " |" for line in lines)
+
+
+def formats() -> str:
+    from carrel.retrieval.loaders import LOADERS
+
+    rows = [(loader.name, " ".join(f"`{end}`" for end in loader.suffixes), summary(type(loader))) for loader in LOADERS]
+    return table(("Loader", "Suffixes", "What it reads"), rows)
+
+
+def errors() -> str:
+    from carrel import errors as module
+
+    classes = [
+        member
+        for member in vars(module).values()
+        if inspect.isclass(member) and issubclass(member, module.CarrelError) and member.__module__ == module.__name__
+    ]
+    return table(
+        ("Error", "Is a", "When"),
+        [(f"`{member.__name__}`", f"`{member.__bases__[0].__name__}`", summary(member)) for member in classes],
+    )
+
+
+def _field(entry: object, *names: str) -> str:
+    for name in names:
+        value = entry.get(name) if isinstance(entry, Mapping) else getattr(entry, name, None)
+        if isinstance(value, str) and value:
+            return value
+    return ""
+
+
+def methods() -> str:
+    if importlib.util.find_spec("carrel.registry") is None:
+        return "This table is made from the registry of methods, which this version does not have yet."
+    registry = importlib.import_module("carrel.registry")
+    found = getattr(registry, "METHODS", None) or getattr(registry, "REGISTRY", None)
+    if not found:
+        raise SystemExit("carrel/registry.py has neither METHODS nor REGISTRY")
+    entries = list(found.values() if isinstance(found, Mapping) else found)
+    rows = [
+        (
+            f"`{_field(entry, 'name')}`",
+            _field(entry, "kind").replace("_", " "),
+            " ".join(_field(entry, "summary", "idea", "line", "description").split()).replace("``", "`"),
+            " ".join(_field(entry, "citation").split()),
+        )
+        for entry in entries
+    ]
+    return table(("Name", "Kind", "Idea", "Source"), rows)
+
+
+GENERATORS: dict[str, Callable[[], str]] = {"errors": errors, "formats": formats, "methods": methods}
+
+
+def generated(page: str) -> str:
+    """The page with its tables as the code would have them."""
+    return REGION.sub(lambda match: f"{match[1]}\n{GENERATORS[match['name']]()}\n\n{match[3]}", page)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="change nothing; exit 1 when a page is stale")
+    check = parser.parse_args().check
+    stale = []
+    for path in sorted(DOCS.rglob("*.md")):
+        page = path.read_text(encoding="utf-8")
+        wanted = generated(page)
+        if wanted != page:
+            stale.append(path.relative_to(DOCS.parent).as_posix())
+            if not check:
+                path.write_text(wanted, encoding="utf-8")
+    for name in stale:
+        print(f"{name} is stale: run make generate" if check else f"{name} written")
+    return 1 if check and stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
