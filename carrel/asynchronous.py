@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from abc import ABC
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -59,10 +60,22 @@ class AsyncLibrary(ABC):
     async def astream(self, question: str, **options: Unpack[AskOptions]) -> AsyncIterator[Event]:
         """``stream``, each event produced on a thread; stopping early stops the generator."""
         events = self.stream(question, **options)
+        busy = threading.Lock()  # a generator that is running cannot be closed
+
+        def advance() -> Event | None:
+            with busy:
+                return next(events, None)
+
+        def close() -> None:
+            with busy:
+                if isinstance(events, Generator):
+                    events.close()
+
         try:
-            while (event := await asyncio.to_thread(next, events, None)) is not None:
+            while (event := await asyncio.to_thread(advance)) is not None:
                 yield event
         finally:
-            close = getattr(events, "close", None)
-            if close is not None:
+            if busy.locked():  # cancelled in the middle of an event: closed as soon as that one has come
+                asyncio.get_running_loop().run_in_executor(None, close)
+            else:
                 close()

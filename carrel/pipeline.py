@@ -12,7 +12,7 @@ from carrel.errors import BudgetError, EmptyQuestionError, InputError
 from carrel.retrieval.cutoff import AdaptiveK, Cut, Cutoff, FixedK
 from carrel.retrieval.filters import Where
 from carrel.retrieval.injection import suspicion
-from carrel.retrieval.merging import Repeats
+from carrel.retrieval.merging import Repeats, tight
 from carrel.retrieval.packing import Packed, Packer
 from carrel.retrieval.retrievers import CANDIDATES, Ranking, Retriever, Searcher, make_retriever
 from carrel.tokens import Tokenizer
@@ -148,12 +148,11 @@ class Pipeline:
 
     def search(self, question: str, options: Options, trail: Trail) -> list[Passage]:
         """The best chunks as passages, cut and limited, not merged."""
+        check_limit(options.limit)
         limit = 10 if options.limit is None else options.limit
-        if limit < 1:
-            raise InputError(f"limit must be 1 or more, not {limit}")
         depth = max(CANDIDATES, limit)
         _, counted, _ = self._retrieve(check_question(question), options, limit, depth, trail)
-        return [passage for passage, _ in counted]
+        return [tight(passage) for passage, _ in counted]
 
     def context(self, question: str, options: Options, tokenizer: Tokenizer, trail: Trail) -> Context:
         """Retrieve, cut, drop repeats, pack under the budget, order.
@@ -164,8 +163,7 @@ class Pipeline:
         """
         question, budget = check_question(question), options.budget
         check_budget(budget)
-        if options.limit is not None and options.limit < 1:
-            raise InputError(f"limit must be 1 or more, not {options.limit}")
+        check_limit(options.limit)
         selection = self.select(question, options, trail)
         repeats, candidates = selection.repeats, selection.candidates
         packed = self.packer(selection, question, options, tokenizer).pack(repeats.distinct(candidates))
@@ -189,7 +187,8 @@ class Pipeline:
         depth = min(4 * CANDIDATES, 12 + options.budget // 40)  # passages with their headers are longer, on average
         ranking, counted, cut = self._retrieve(question, options, options.limit or depth, CANDIDATES, trail)
         candidates = [passage for passage, _ in counted]
-        return Selection(ranking, cut, candidates, Repeats(), {passage.text: count for passage, count in counted})
+        tokens = {passage.text.strip(): count for passage, count in counted}
+        return Selection(ranking, cut, candidates, Repeats(), tokens)
 
     def packer(self, selection: Selection, question: str, options: Options, tokenizer: Tokenizer) -> Packer:
         """Packs a selection; counts that the store already has are not made again."""
@@ -233,6 +232,12 @@ def check_budget(budget: int) -> None:
     """Raise BudgetError for what is no number of tokens."""
     if isinstance(budget, bool) or not isinstance(budget, int) or budget < 1:
         raise BudgetError(f"a budget is a number of tokens, 1 or more, not {budget!r}")
+
+
+def check_limit(limit: int | None) -> None:
+    """Raise InputError unless it is None or a number of passages."""
+    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
+        raise InputError(f"limit is a number of passages, 1 or more, not {limit!r}")
 
 
 def _pack_reason(candidates: int, packed: Packed, budget: int) -> str:

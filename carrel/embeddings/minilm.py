@@ -85,6 +85,7 @@ class MiniLM(TextEncoder):
         if len(ids) == 1:
             return self._embed(ids[0])[None, :]
         vectors = np.empty((len(ids), self.dimension), np.float32)
+        _ = self._session  # loaded once, before the threads ask for it
         longest_first = sorted(range(len(ids)), key=lambda index: -len(ids[index]))
         with ThreadPoolExecutor(self.threads) as pool:
             for index, vector in zip(

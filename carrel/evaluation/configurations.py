@@ -17,7 +17,7 @@ from carrel.types import Order
 NO_RETRIEVER = "none"
 """The retriever of the do-nothing baseline: the first documents, whatever the question."""
 
-SEARCH_OPTIONS = frozenset({"retriever", "cutoff", "where"})
+SEARCH_OPTIONS = frozenset({"retriever", "cutoff", "where", "recency"})
 """Options of both ``Library.search`` and ``Library.context``."""
 
 CONTEXT_OPTIONS = frozenset({"order", "limit"})
@@ -29,7 +29,7 @@ OPTION_VALUES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "order": get_args(Order),
     }
 )
-"""The values an option can take, where they are a closed list; the library judges the others."""
+"""The names an option can take, where they are a closed list; the library judges everything else."""
 
 _NAME = re.compile(r"[\w.+@-]+( [\w.+@-]+)*")
 
@@ -103,7 +103,7 @@ def _validate(configuration: Configuration) -> None:
         if option not in known:
             raise InputError(f"{where}: there is no option {option!r}. Options: {_listed(known)}.")
         values = OPTION_VALUES.get(option)
-        if values is not None and value is not None and value not in values:
+        if values is not None and isinstance(value, str) and value not in values:
             raise InputError(f"{where}: there is no {option} {value!r}. Choices: {_listed(values, in_order=True)}.")
     if configuration.is_baseline and len(configuration.options) > 1:
         ignored = sorted(set(configuration.options) - {"retriever"})

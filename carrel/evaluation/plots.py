@@ -179,8 +179,7 @@ def _label(axes: Axes, curves: Sequence[_Curve]) -> None:
         reaches_edge = curve.tokens[-1] > 0.8 * right
         arrow = {"arrowstyle": "-", "color": curve.colour, "linewidth": 0.7, "alpha": 0.6, "relpos": (0, 0.5)}
         if not reaches_edge:  # it never spends more: an open ring where it ends, and no line across the panel
-            ring = {"marker": "o", "markersize": 8, "markerfacecolor": "none", "markeredgewidth": 1.4}
-            axes.plot(curve.tokens[-1:], curve.mean[-1:], color=curve.colour, zorder=4, **ring)
+            axes.scatter(curve.tokens[-1:], curve.mean[-1:], s=64, facecolors="none", edgecolors=curve.colour, zorder=4)
         axes.annotate(
             curve.name,
             xy=(float(curve.tokens[-1]), float(curve.mean[-1])),

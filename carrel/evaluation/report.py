@@ -51,9 +51,10 @@ def table(evaluation: Evaluation) -> Group:
     Recall at every budget, the tokens used, the ranking and the latency; what no question asks for is
     left out.
     """
-    tables: list[Table | Text] = [Text(_headline(evaluation), style="bold")]
-    tables += [_rich_table(section) for section in _sections(evaluation, _HEADLINES)]
-    return Group(*tables, Text(_FOOTNOTE, style="dim"))
+    parts: list[Table | Text] = [Text(_headline(evaluation), style="bold")]
+    for section in _sections(evaluation, _HEADLINES):
+        parts += [Text(f"\n{section.title}", style="italic"), _rich_table(section)]
+    return Group(*parts, Text(f"\n{_FOOTNOTE}", style="dim"))
 
 
 def markdown(evaluation: Evaluation) -> str:
@@ -165,10 +166,11 @@ def _score_column(evaluation: Evaluation, metric: str, budget: int | None) -> li
 
 
 def _rich_table(section: _Section) -> Table:
-    drawn = Table(title=section.title, title_justify="left", title_style="italic", box=SIMPLE_HEAD)
+    drawn = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
     drawn.add_column("configuration", no_wrap=True)
     for column in section.columns:
-        drawn.add_column(column, justify="right")  # in a narrow terminal the interval goes below the mean
+        widest = max(len(word) for word in column.split())  # in a narrow terminal intervals go below means
+        drawn.add_column(column, justify="right", min_width=widest)
     for name, cells in section.rows:
         drawn.add_row(Text(name), *(Text(cell.text, style="bold" if cell.is_best else "") for cell in cells))
     return drawn

@@ -168,7 +168,7 @@ class Evaluation:
                 for name, result in self.results.items()
             },
         }
-        return json.dumps(content, ensure_ascii=False, allow_nan=False, default=str)
+        return json.dumps(content, ensure_ascii=False, allow_nan=False)
 
     @classmethod
     def from_json(cls, text: str) -> Evaluation:

@@ -20,6 +20,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -141,11 +142,13 @@ class _Run:
 
     def fill(self, library: Library) -> Mapping[str, object]:
         """Add the documents and return the account of it for the manifest."""
-        self.progress("library", 0, 1)
-        report = library.add(self.dataset.documents)
+        total = len(self.dataset.documents)
+        report = library.add(
+            self.dataset.documents, progress=lambda step: self.progress("library", step.documents_done, total)
+        )
         if report.interrupted:
             raise CarrelError("Adding the documents was interrupted; run again to go on where it stopped.")
-        self.progress("library", 1, 1)
+        self.progress("library", total, total)
         return {
             "encoder": library.encoder.fingerprint,
             "chunks": report.chunks,
@@ -172,7 +175,7 @@ class _Run:
                 for metric, score in self._fit(system, question, budget, space).items():
                     contexts[metric][row, column] = round(score, 6)
             self.progress(configuration.name, row + 1, len(questions))
-        options = json.loads(json.dumps({**configuration.setup, **configuration.options}, default=str))
+        options = json.loads(json.dumps({**configuration.setup, **configuration.options}, default=_described))
         return Result(options, key, ranking, contexts)
 
     def _rank(self, system: System, question: Question) -> dict[str, float]:
@@ -191,11 +194,10 @@ class _Run:
         return {**scores, "seconds": seconds}
 
 
-def _carrel_open(path: Path, **setup: object) -> AbstractContextManager[Library]:
+def _carrel_open(path: Path, **setup: Any) -> AbstractContextManager[Library]:
     import carrel
 
-    opened: AbstractContextManager[Library] = carrel.open(path, **setup)
-    return opened
+    return carrel.open(path, **setup)
 
 
 def _sizes(values: Sequence[int], name: str) -> tuple[int, ...]:
@@ -218,12 +220,17 @@ def _folder(path: str | os.PathLike[str] | None) -> Iterator[Path]:
         yield Path(path)
 
 
+def _described(value: object) -> str:
+    """Name an object, such as an encoder or a cutoff, the same way in every process."""
+    return str(getattr(value, "fingerprint", value))
+
+
 def _library_key(dataset: Dataset, setup: Mapping[str, object]) -> str:
     """Name a library after what is in it, so that other documents or another set-up never reuse it."""
     name = re.sub(r"[^\w.-]+", "-", dataset.name)
     kind = "default"
     if setup:
-        described = json.dumps(setup, default=str, sort_keys=True)
+        described = json.dumps(dict(setup), default=_described, sort_keys=True)
         kind = hashlib.blake2b(described.encode(), digest_size=4).hexdigest()
     return f"{name}-{dataset.fingerprint}-{kind}"
 

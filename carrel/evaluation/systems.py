@@ -64,6 +64,7 @@ class System(Protocol):
 
 
 def build_system(library: Library, configuration: Configuration, documents: Sequence[Document]) -> System:
+    """Return what a configuration measures."""
     if configuration.is_baseline:
         return _Baseline(documents, library.tokenizer)
     return _Configured(library, configuration)

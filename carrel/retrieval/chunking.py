@@ -94,8 +94,10 @@ class _Chunker:
     def chunks(self) -> list[Chunk]:
         drafts: list[Chunk] = []
         for group in self._groups():
+            starts = [unit.start for unit in group]
             for span in self._pieces(group):
-                drafts.append(self._draft(span, group))
+                unit = group[max(0, bisect.bisect_right(starts, span.start) - 1)]
+                drafts.append(self._draft(span, unit))
         return [replace(chunk, ordinal=ordinal) for ordinal, chunk in enumerate(self._joined(drafts))]
 
     # -- units and groups ---------------------------------------------------------------------
@@ -137,8 +139,29 @@ class _Chunker:
         target = min(self.options.target_tokens, room)
         if tokens <= target and len(whole) <= room * _CHARACTERS_PER_TOKEN:
             return [whole]
-        atoms = [atom for unit in group for atom in self._atoms(unit, room)]
-        return self._balanced(atoms, tokens, target, room)
+        return self._balanced(list(self._group_atoms(group, room)), tokens, target, room)
+
+    def _group_atoms(self, group: Sequence[_Unit], room: int) -> Iterator[Span]:
+        """The atoms of a group's units; a heading is one with the beginning of the text that it heads."""
+        heading: Span | None = None
+        for unit in group:
+            for atom in self._atoms(unit, room):
+                if heading is not None:
+                    joined = Span(heading.start, atom.end)
+                    fits = self._fits(joined, room // 2 if unit.block.kind == "heading" else room)
+                    if unit.block.kind != "heading":
+                        yield from [joined] if fits else self._cut(joined, room)
+                        heading = None
+                        continue
+                    if fits:
+                        heading = joined
+                        continue
+                    yield heading
+                heading = atom if unit.block.kind == "heading" else None
+                if heading is None:
+                    yield atom
+        if heading is not None:
+            yield heading
 
     def _atoms(self, unit: _Unit, room: int) -> Iterator[Span]:
         """The smallest parts worth keeping whole (rows, lines, sentences), each within the room."""
@@ -191,7 +214,8 @@ class _Chunker:
     def _prefix(self, parts: tuple[str, ...]) -> tuple[str, int]:
         """Title, headings and table header as one line of bounded length, with its token count."""
         if parts not in self.prefixes:
-            lines = _PREFIX_SEPARATOR.join(part for part in (self.document.title, *parts[:-1]) if part)
+            title = " ".join(self.document.title.split())
+            lines = _PREFIX_SEPARATOR.join(part for part in (title, *parts[:-1]) if part)
             limit = min(self.options.max_prefix_tokens, self.options.max_tokens // 4)
             lines = self.tokenizer.truncate(lines, limit)
             if parts[-1]:
@@ -200,9 +224,7 @@ class _Chunker:
             self.prefixes[parts] = (lines, self.tokenizer.count(lines))
         return self.prefixes[parts]
 
-    def _draft(self, span: Span, group: Sequence[_Unit]) -> Chunk:
-        starts = [unit.start for unit in group]
-        unit = group[max(0, bisect.bisect_right(starts, span.start) - 1)]
+    def _draft(self, span: Span, unit: _Unit) -> Chunk:
         shown = span.start > unit.start or unit.block.kind == "code"  # a table's header stands in its first piece
         header = unit.block.header if shown else ""
         prefix, _ = self._prefix((*unit.path, header))
@@ -220,7 +242,7 @@ class _Chunker:
         for chunk in drafts:
             last = out[-1] if out else None
             if last is not None and self._worth_joining(last, chunk):
-                out[-1] = self._chunk(Span(last.start, chunk.end), last.prefix)
+                out[-1] = self._chunk(Span(last.start, chunk.end), last.prefix if last.tokens else chunk.prefix)
             else:
                 out.append(chunk)
         return out

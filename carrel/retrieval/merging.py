@@ -107,6 +107,14 @@ def _alike(common: int, first: int, second: int) -> float:
     return common / min(first, second)
 
 
+def tight(passage: Passage) -> Passage:
+    """The passage without white space around it; a pruned one as it is."""
+    span, text = trimmed(passage.start, passage.text)
+    if passage.kept is not None or len(text) == len(passage.text):
+        return passage
+    return replace(passage, start=span.start, end=span.end, text=text)
+
+
 def trimmed(start: int, text: str) -> tuple[Span, str]:
     """The span without the white space around its text."""
     stripped = text.strip()

@@ -8,15 +8,18 @@ from dataclasses import dataclass, replace
 
 from carrel.errors import BudgetError
 from carrel.retrieval.indexes.lexical import query_terms
-from carrel.retrieval.merging import merge_spans, trimmed
+from carrel.retrieval.merging import merge_spans, tight, trimmed
 from carrel.retrieval.ordering import arrange
 from carrel.retrieval.sentences import split_sentences
 from carrel.tokens import Tokenizer
-from carrel.types import Order, Passage
+from carrel.types import Order, Passage, Span
 
 SEPARATOR = "\n\n"
 ELLIPSIS = " … "
-_FAKE_HEADER = re.compile(r"(?m)^(\s*)(?=\[\d+\])")
+_LONGEST_SENTENCE_TOKENS = 64
+_LEAST_ROOM_TOKENS = 24  # less is not worth another header
+_BREAKS = r"\n\r\v\f\x1c-\x1e\x85\u2028\u2029"
+_FAKE_HEADER = re.compile(rf"(?:^|(?<=[{_BREAKS}]))([^\S{_BREAKS}]*)(?=\[\d+\])")
 
 
 def header(passage: Passage, number: int) -> str:
@@ -25,17 +28,24 @@ def header(passage: Passage, number: int) -> str:
     place = first or passage.title
     page = f" (p. {passage.page})" if passage.page is not None else ""
     line = f"[{number}] {_one_line(place)}{page}".rstrip()
-    return f"{line}\n{rest}" if rest else line
+    return f"{line}\n{_escaped(rest)}" if rest else line
 
 
 def _one_line(text: str) -> str:
     return " ".join(text.split())
 
 
+def _escaped(text: str) -> str:
+    return _FAKE_HEADER.sub(r"\1\\", text)
+
+
+def _body(passage: Passage) -> str:
+    return _escaped(ELLIPSIS.join(piece.strip() for piece in passage.pieces))
+
+
 def block(passage: Passage, number: int) -> str:
     """One passage as it stands in the context. A line that looks like a header of ours is escaped."""
-    text = ELLIPSIS.join(piece.strip() for piece in passage.pieces)
-    return f"{header(passage, number)}\n" + _FAKE_HEADER.sub(r"\1\\", text)
+    return f"{header(passage, number)}\n{_body(passage)}"
 
 
 def render(passages: Sequence[Passage]) -> str:
@@ -55,7 +65,7 @@ class Packed:
 
 
 class Packer:
-    """Takes passages in rank order while they fit; the first that does not is cut to its best sentences."""
+    """Takes passages in rank order while they fit; one that does not is cut to its best sentences."""
 
     def __init__(
         self,
@@ -88,15 +98,16 @@ class Packer:
             part = self._cut(chosen, passage)
             if part is not None:
                 chosen, taken, was_cut = merge_spans([*chosen, part]), taken + 1, True
-            break
-        if first is not None and not chosen:
-            raise BudgetError(self._too_small(first))
-        return self._verified(chosen, taken, was_cut)
+            if self.budget - self._estimate(chosen) < _LEAST_ROOM_TOKENS:
+                break
+        if first is None:
+            return Packed(arrange([], self.order), "", 0, 0, False)
+        return self._verified(chosen, taken, was_cut) or self._shortest(first)
 
-    def _verified(self, chosen: list[Passage], taken: int, was_cut: bool) -> Packed:
+    def _verified(self, chosen: list[Passage], taken: int, was_cut: bool) -> Packed | None:
         """Count the text as it is; a tokenizer whose parts do not add up costs passages, never the budget."""
-        while True:
-            arranged = arrange(chosen, self.order)
+        while chosen:
+            arranged = [tight(passage) for passage in arrange(chosen, self.order)]
             text = render(arranged)
             tokens = self.tokenizer.count(text)
             if tokens <= self.budget:
@@ -104,10 +115,20 @@ class Packer:
             last = self._cut(chosen[:-1], chosen[-1], spare=tokens - self.budget)
             chosen = chosen[:-1] if last is None or last == chosen[-1] else [*chosen[:-1], last]
             was_cut = True
-            if not chosen:
-                raise BudgetError(
-                    f"a budget of {self.budget} tokens cannot hold one sentence with its source. Give it more."
-                )
+        return None
+
+    def _shortest(self, passage: Passage) -> Packed:
+        """The shortest sentence of a passage alone: the least that a budget must hold."""
+        parts = [passage]
+        if passage.kept is None:
+            parts = [_part(passage, span.start, span.end) for span in self._parts(passage.text)] or parts
+        needed, part = min(((self.tokenizer.count(block(part, 1)), part) for part in parts), key=lambda pair: pair[0])
+        if needed <= self.budget:
+            return Packed([part], block(part, 1), needed, 1, True)
+        raise BudgetError(
+            f"a budget of {self.budget} tokens (counted by {self.tokenizer.name}) cannot hold one sentence with its"
+            f" source: the best passage needs at least {needed}. Give it more."
+        )
 
     def _count(self, text: str) -> int:
         if text not in self._counted:
@@ -119,9 +140,7 @@ class Packer:
         return parts + self._count(SEPARATOR) * max(0, len(passages) - 1)
 
     def _block_tokens(self, passage: Passage) -> int:
-        heading = self._count(header(passage, 1) + "\n")
-        text = ELLIPSIS.join(piece.strip() for piece in passage.pieces)
-        return heading + self._count(_FAKE_HEADER.sub(r"\1\\", text))
+        return self._count(header(passage, 1) + "\n") + self._count(_body(passage))
 
     def _cut(self, chosen: Sequence[Passage], passage: Passage, spare: int = 0) -> Passage | None:
         """The run of sentences of a passage that fits the room left and has most words of the question."""
@@ -129,10 +148,10 @@ class Packer:
             return None
         room = self.budget - spare - self._estimate(chosen) - self._count(SEPARATOR) * bool(chosen)
         room -= self._count(header(passage, 1) + "\n")
-        sentences = split_sentences(passage.text)
+        sentences = self._parts(passage.text)
         if room <= 0 or not sentences:
             return None
-        tokens = [self._count(passage.text[s.start : s.end].strip()) for s in sentences]
+        tokens = [self._count(_escaped(passage.text[s.start : s.end].strip())) for s in sentences]
         best: tuple[int, int, int] | None = None  # (terms, -first, end)
         for first in range(len(sentences)):
             total, end = 0, first
@@ -145,15 +164,30 @@ class Packer:
                 best = key if best is None or key[:2] > best[:2] else best
         if best is None:
             return None
-        start = passage.start + sentences[-best[1]].start
-        span, text = trimmed(start, passage.text[start - passage.start : sentences[best[2] - 1].end])
-        return replace(passage, start=span.start, end=span.end, text=text)
+        return _part(passage, sentences[-best[1]].start, sentences[best[2] - 1].end)
 
-    def _too_small(self, passage: Passage) -> str:
-        sentences = split_sentences(passage.text)
-        shortest = min((self._count(passage.text[s.start : s.end].strip()) for s in sentences), default=1)
-        needed = shortest + self._count(header(passage, 1) + "\n")
-        return (
-            f"a budget of {self.budget} tokens (counted by {self.tokenizer.name}) cannot hold one sentence with its"
-            f" source: the best passage needs at least {needed}. Give it more."
-        )
+    def _parts(self, text: str) -> list[Span]:
+        """Sentences; what runs on without an end (a dump, a list on one line) is parted between its words."""
+        parts: list[Span] = []
+        for sentence in split_sentences(text):
+            if self._count(text[sentence.start : sentence.end].strip()) <= _LONGEST_SENTENCE_TOKENS:
+                parts.append(sentence)
+                continue
+            start = sentence.start
+            for _, end in self.tokenizer.offsets(text[sentence.start : sentence.end])[
+                _LONGEST_SENTENCE_TOKENS - 1 :: _LONGEST_SENTENCE_TOKENS
+            ]:
+                stop = sentence.start + end
+                while stop < sentence.end and not text[stop].isspace():
+                    stop += 1
+                if start < stop < sentence.end:
+                    parts.append(Span(start, stop))
+                    start = stop
+            parts.append(Span(start, sentence.end))
+        return parts
+
+
+def _part(passage: Passage, start: int, end: int) -> Passage:
+    """The passage's text from one offset in it to another, without the white space around it."""
+    span, text = trimmed(passage.start + start, passage.text[start:end])
+    return replace(passage, start=span.start, end=span.end, text=text)

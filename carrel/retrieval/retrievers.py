@@ -15,10 +15,9 @@ from sqlalchemy import Connection, select
 from carrel.embeddings.base import ChunkEncoder, Vectors
 from carrel.errors import InputError
 from carrel.retrieval import fusion
-from carrel.retrieval.filters import Where
+from carrel.retrieval.filters import Where, compile_filter
 from carrel.retrieval.indexes.dense import DenseIndex
 from carrel.retrieval.indexes.lexical import LexicalIndex
-from carrel.retrieval.merging import trimmed
 from carrel.retrieval.store import documents as stored
 from carrel.retrieval.store import schema
 from carrel.retrieval.store.store import Scope, Store
@@ -157,6 +156,7 @@ class Searcher:
     ) -> Ranking:
         """Rank the chunks of the collection for a question; empty when there are none."""
         seconds: dict[str, float] = {}
+        compile_filter(where)  # a wrong one is an error in an empty collection, too
         encoder_id = stored.check_encoder(connection, self.scope, self.encoder)
         if encoder_id is None:
             nothing = np.empty(0, np.int64)
@@ -166,7 +166,8 @@ class Searcher:
         found = self._candidates(connection, question, query, encoder_id, retriever, where, candidates, seconds)
         scores = retriever.score(found)
         if recency is not None:
-            scores = scores * self._recency(connection, found.ids, recency)
+            weights = self._recency(connection, found.ids, recency)
+            scores = scores - np.abs(scores) * (1 - weights)  # a score below zero must sink, too
         order = np.lexsort((found.ids, -scores))
         return Ranking(found.ids[order], scores[order], found, retriever.kind, seconds)
 
@@ -206,7 +207,7 @@ class Searcher:
         return Candidates(ids, dense, lexical_scores, dense_ids, lexical_ids)
 
     def _recency(self, connection: Connection, ids: NDArray[np.int64], half_life_days: float) -> Floats:
-        if half_life_days <= 0:
+        if not half_life_days > 0:
             raise InputError(f"recency is a half-life in days and must be above 0, not {half_life_days}")
         table = schema.documents
         when: dict[int, float] = {}
@@ -222,7 +223,10 @@ class Searcher:
         return np.fromiter((fusion.recency_weight(age, half_life_days) for age in ages), np.float64, len(ids))
 
     def passages(self, connection: Connection, ranking: Ranking, limit: int) -> list[Passage]:
-        """The first ``limit`` chunks of a ranking as passages, read from the store in this transaction."""
+        """The first ``limit`` chunks of a ranking as passages, read from the store in this transaction.
+
+        They keep the white space around their texts, so that neighbours touch and can be merged.
+        """
         return [passage for passage, _ in self.counted_passages(connection, ranking, limit)]
 
     def counted_passages(self, connection: Connection, ranking: Ranking, limit: int) -> list[tuple[Passage, int]]:
@@ -254,7 +258,6 @@ class Searcher:
 
 
 def _passage(row: Any, score: float, ranking: Ranking) -> Passage:
-    span, text = trimmed(row.start, row.text)
     found = ranking.candidates
     position = int(np.searchsorted(found.ids, row.id))
     scores = {
@@ -264,9 +267,9 @@ def _passage(row: Any, score: float, ranking: Ranking) -> Passage:
     }
     return Passage(
         document_id=row.key,
-        start=span.start,
-        end=span.end,
-        text=text,
+        start=row.start,
+        end=row.start + len(row.text),
+        text=row.text,
         title=row.title,
         source=row.source,
         prefix=row.prefix,

@@ -9,7 +9,7 @@ from carrel.types import Span
 # A closing mark, quotes or brackets after it, then space and something that can open a sentence;
 # or an East Asian full stop; or a line that ends a paragraph or begins a list item.
 _BOUNDARY = re.compile(
-    r"""[.!?…]+[”’"')\]]*(?:\[\d+\])*(?P<space>\s+)(?=[“‘"'(\[]*[A-Z0-9À-ÖØ-ÞΑ-ΩА-Я¿¡])
+    r"""(?<![.!?…])[.!?…]+[”’"')\]]*(?:\[\d+\])*(?P<space>\s+)(?=[“‘"'(\[]*[A-Z0-9À-ÖØ-ÞΑ-ΩА-Я¿¡])
     |[。！？]+[」』”’）]*(?P<cjk>\s*)
     |(?P<line>\n\s*\n\s*|\n(?=\s*(?:[-*•]|\d{1,3}[.)])\s))""",
     re.VERBOSE,
@@ -20,17 +20,26 @@ _ABBREVIATIONS = frozenset(
     " i.e e.g u.s u.k u.n a.m p.m ph.d b.c a.d d.c".split()
 )
 _LAST_WORD = re.compile(r"[\w.]+$")
+_LIST_NUMBER = re.compile(r"\d{1,3}[.)]\s")
+_LINE_START = re.compile(r"(?:^|\n)[^\S\n]*$")
 
 
 def _abbreviated(text: str, stop: int) -> bool:
-    """Whether the full stop at ``stop`` belongs to an abbreviation or an initial."""
+    """Whether the full stop at ``stop`` belongs to an abbreviation, an initial or the number of a list item."""
     if text[stop] != ".":
         return False
     found = _LAST_WORD.search(text, max(0, stop - 12), stop)
     if found is None:
         return False
     word = found.group()
+    if word.isdecimal() and len(word) <= 3:
+        return _LINE_START.search(text[max(0, found.start() - 16) : found.start()]) is not None
     return (len(word) == 1 and word.isupper() and word != "I") or word.lower() in _ABBREVIATIONS
+
+
+def _breaks(text: str, space: str, end: int) -> bool:
+    """Whether the white space that ends at ``end`` parts paragraphs or list items, whatever stands before it."""
+    return space.count("\n") > 1 or ("\n" in space and _LIST_NUMBER.match(text, end) is not None)
 
 
 def split_sentences(text: str, start: int = 0, end: int | None = None) -> list[Span]:
@@ -48,7 +57,8 @@ def split_sentences(text: str, start: int = 0, end: int | None = None) -> list[S
     spans: list[Span] = []
     position = start
     for match in _BOUNDARY.finditer(text, start, end):
-        if match.group("space") is not None and _abbreviated(text, match.start()):
+        space = match.group("space")
+        if space is not None and not _breaks(text, space, match.end()) and _abbreviated(text, match.start()):
             continue
         if not text[position : match.end()].strip():
             continue

@@ -9,7 +9,8 @@ import numpy as np
 from sqlalchemy import select
 
 from carrel.errors import DocumentNotFoundError
-from carrel.pipeline import Options, Pipeline, Selection, Trail, check_budget, check_question
+from carrel.pipeline import Options, Pipeline, Selection, Trail, check_budget, check_limit, check_question
+from carrel.retrieval.cutoff import Cut
 from carrel.retrieval.retrievers import CANDIDATES, make_retriever
 from carrel.retrieval.store import documents as stored
 from carrel.retrieval.store import schema
@@ -49,6 +50,7 @@ def trace(pipeline: Pipeline, document_id: str, question: str, options: Options,
     """
     question = check_question(question)
     check_budget(options.budget)
+    check_limit(options.limit)
     steps: list[Step] = []
     passages: tuple[Passage, ...] = ()
     for step, found in _follow(pipeline, document_id, question, options, tokenizer):
@@ -68,7 +70,7 @@ def _follow(
     yield _ranked(pipeline, document_id, question, options), ()
     selection = pipeline.select(question, options, Trail(tokenizer.name))
     if selection.cut is not None:
-        yield _cut(document_id, selection, selection.cut.reason), ()
+        yield _cut(pipeline, document_id, selection, selection.cut), ()
     yield _read(document_id, selection), ()
     distinct = list(selection.repeats.distinct(selection.candidates))
     yield _distinct(document_id, selection), ()
@@ -141,9 +143,11 @@ def _place(ids: np.ndarray, own: set[int]) -> int | None:
     return next((rank for rank, found in enumerate(ids.tolist(), start=1) if found in own), None)
 
 
-def _cut(document_id: str, selection: Selection, reason: str) -> Step:
-    kept = any(passage.document_id == document_id for passage in selection.candidates)
-    return Step("cutoff", kept, reason if kept else f"below the cut: {reason}")
+def _cut(pipeline: Pipeline, document_id: str, selection: Selection, cut: Cut) -> Step:
+    with pipeline.searcher.store.read() as connection:
+        above = pipeline.searcher.passages(connection, selection.ranking, cut.count)
+    kept = any(passage.document_id == document_id for passage in above)
+    return Step("cutoff", kept, cut.reason if kept else f"below the cut: {cut.reason}")
 
 
 def _read(document_id: str, selection: Selection) -> Step:

@@ -7,12 +7,15 @@ import json
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from types import TracebackType
+from types import SimpleNamespace, TracebackType
 from typing import Any
 
+import numpy as np
 import pytest
 
 from carrel.errors import BudgetError
+from carrel.evaluation.results import Evaluation, Manifest, QuestionKey, Result
+from carrel.evaluation.scoring import CONTEXT_METRICS, ranking_metrics
 from carrel.types import Context, Document, IngestReport, Ledger, Passage, Scores
 
 Rows = list[dict[str, Any]]
@@ -82,9 +85,6 @@ class FakeEncoder:
 class FakeLibrary:
     """Paragraphs ranked by shared words. What was embedded is kept in a file, so that it survives reopening."""
 
-    opened: list[tuple[Path, dict[str, object]]]
-    calls: list[tuple[str, dict[str, object]]]
-
     def __init__(self, path: Path, calls: list[tuple[str, dict[str, object]]], encoder: str = "fake") -> None:
         self.path = path
         self.calls = calls
@@ -102,11 +102,14 @@ class FakeLibrary:
         self.calls.append(("close", {}))
 
     def add(self, documents: Iterable[Document], progress: Callable[..., None] | None = None) -> IngestReport:
+        self.calls.append(("add", {}))
         file = self.path / "embedded.json"
         known = set(json.loads(file.read_text())) if file.exists() else set()
         self.documents = {document.id: document for document in documents}
         fresh = tuple(name for name in self.documents if name not in known)
         file.write_text(json.dumps([*known, *fresh]))
+        if progress is not None:
+            progress(SimpleNamespace(stage="embed", documents_done=len(fresh), documents_total=None))
         unchanged = tuple(name for name in self.documents if name in known)
         return IngestReport(added=fresh, unchanged=unchanged, chunks=len(self.documents), embedded=len(fresh))
 
@@ -201,3 +204,41 @@ def write_dataset(tmp_path: Path) -> Callable[..., Path]:
         return folder
 
     return write
+
+
+@pytest.fixture
+def make_evaluation() -> Callable[..., Evaluation]:
+    """Make results of two rows: the baseline ``first`` and ``dense``, each right with a chance of its own."""
+
+    def make(first: float = 0.05, dense: float = 0.9, tokens: tuple[int, ...] = (60, 240, 960)) -> Evaluation:
+        generator = np.random.default_rng(0)
+        count, budgets, k_values = 40, (64, 250, 1000), (1, 5)
+        results = {}
+        for name, chance, options in (
+            ("first", first, {"retriever": "none"}),
+            ("dense", dense, {"retriever": "dense"}),
+        ):
+            contexts = {metric: np.full((count, 3), np.nan) for metric in CONTEXT_METRICS}
+            for metric in ("answer", "answer_in_gold", "gold_recall", "all_support"):
+                contexts[metric] = (generator.random((count, 3)) < chance).astype(float)
+            contexts["tokens"] = np.tile(np.array(tokens, float), (count, 1))
+            contexts["seconds"] = generator.random((count, 3)).round(6)
+            ranking = {metric: generator.random(count).round(6) for metric in ranking_metrics(k_values)}
+            results[name] = Result(options, "library", ranking, contexts)
+        manifest = Manifest(
+            dataset="collection",
+            fingerprint="abc",
+            documents=7,
+            questions=count,
+            seed=0,
+            date="2026-01-01T00:00:00+00:00",
+            tokenizer="words/1",
+            platform="test",
+            cpu_count=2,
+            versions={"python": "3.11"},
+            libraries={"library": {"encoder": "fake-encoder", "embedded": 7}},
+        )
+        questions = tuple(QuestionKey(str(index), "two" if index % 2 else "one", "factoid") for index in range(count))
+        return Evaluation(manifest, questions, budgets, k_values, results)
+
+    return make

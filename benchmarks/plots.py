@@ -1,0 +1,96 @@
+"""The report's figures, as SVG with fixed ids and no date, so that equal results give equal files."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from statistics import median
+
+import matplotlib as mpl
+
+mpl.use("Agg")
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from metrics import HEADLINE, NAMES
+from registry import VARIANTS, budgets_of
+from results import CARREL, Results
+
+COLOURS = dict(
+    zip(
+        (variant.key for variant in VARIANTS),
+        ("#0b6e4f", "#d1495b", "#edae49", "#30638e", "#7fa8c9", "#8d5a97", "#777777"),
+        strict=True,
+    )
+)
+LABELS = {variant.key: variant.label for variant in VARIANTS}
+mpl.rcParams.update({"svg.hashsalt": "carrel", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False})
+
+
+def save(path: Path) -> None:
+    """Write the current figure and close it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    plt.savefig(path, metadata={"Date": None}, bbox_inches="tight")
+    plt.close()
+
+
+def recall_against_tokens(results: Results, pairs: list[tuple[str, str]], path: Path) -> None:
+    """Draw one panel a (corpus, question set): a line over the budgets, a hollow point at the own default."""
+    columns = min(4, len(pairs))
+    rows = math.ceil(len(pairs) / columns)
+    figure, grid = plt.subplots(rows, columns, figsize=(3.1 * columns, 2.6 * rows), squeeze=False)
+    panels = list(grid.flat)
+    for axes, (corpus, name) in zip(panels, pairs, strict=False):
+        recall_panel(axes, results, corpus, name)
+    for axes in panels[len(pairs) :]:
+        axes.set_visible(False)
+    lines = {line.get_label(): line for axes in panels[: len(pairs)] for line in axes.get_lines()}
+    shown = {LABELS[key]: line for key in LABELS if (line := lines.get(LABELS[key]))}
+    figure.legend(shown.values(), shown.keys(), loc="lower center", ncols=len(shown), frameon=False)
+    figure.tight_layout(rect=(0, 0.3 / (2.6 * rows), 1, 1))
+    save(path)
+
+
+def recall_panel(axes: Axes, results: Results, corpus: str, name: str) -> None:
+    """Draw every variant's headline score against the tokens of its contexts."""
+    metric = HEADLINE[name]
+    for variant in results.variants:
+        key = variant.key
+        at = [
+            (results.mean(key, corpus, name, str(b), "tokens"), results.mean(key, corpus, name, str(b), metric))
+            for b in budgets_of(name)
+        ]
+        known = [point for point in at if None not in point]
+        if not known:
+            continue
+        width = 2.4 if key == CARREL else 1.2
+        axes.plot(*zip(*known, strict=True), color=COLOURS[key], label=variant.label, linewidth=width, marker=".")
+        tokens = results.mean(key, corpus, name, "default", "tokens")
+        axes.plot(
+            [tokens], [results.mean(key, corpus, name, "default", metric)],
+            color=COLOURS[key], marker="o", fillstyle="none", linestyle="none",
+        )  # fmt: skip
+    axes.set_title(name)
+    axes.set_xlabel("tokens")
+    axes.set_ylabel(NAMES[metric])
+    axes.set_xscale("log")
+    axes.set_xticks([100, 200, 500, 1000, 2000, 5000], minor=False)
+    axes.set_xticks([], minor=True)
+    axes.xaxis.set_major_formatter("{x:,.0f}")
+    axes.set_xlim(150, 6000)
+
+
+def bars(results: Results, task: str, field: str, label: str, path: Path) -> bool:
+    """Draw a horizontal bar a variant: the median, with a line from the least to the greatest."""
+    measured = {v.key: values for v in results.variants if (values := results.rounds(task, v.key, field))}
+    if not measured:
+        return False
+    keys = list(reversed(measured))
+    medians = [median(measured[key]) for key in keys]
+    below = [m - min(measured[key]) for key, m in zip(keys, medians, strict=True)]
+    above = [max(measured[key]) - m for key, m in zip(keys, medians, strict=True)]
+    plt.figure(figsize=(6, 0.38 * len(keys) + 0.7))
+    colours = [COLOURS[key] for key in keys]
+    plt.barh([LABELS[key] for key in keys], medians, xerr=[below, above], color=colours, capsize=2)
+    plt.xlabel(label)
+    save(path)
+    return True

@@ -1,0 +1,1 @@
+"""The systems measured, one file each behind `systems.base.System`."""

@@ -1,0 +1,136 @@
+"""What Carrel sets out to reach, and whether the results at hand reach it.
+
+A target is met, not met, or not measured. Nothing is rounded in its favour.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from bootstrap import paired_difference
+from metrics import HEADLINE, NAMES
+from registry import SEED, SETS, WHOLE, budgets_of
+from results import CARREL, Results
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A target, what was measured, and whether that meets it (None: not measured)."""
+
+    target: str
+    measured: str
+    met: bool | None
+
+
+Check = Callable[[Results], Outcome]
+UNMEASURED = "not measured"
+
+
+def above_best_peer(corpus: str, name: str) -> Check:
+    """Require that at every budget of a set Carrel is above the best peer; intervals show how sure that is."""
+
+    def check(results: Results) -> Outcome:
+        metric = HEADLINE[name]
+        where = "whole collection" if corpus == WHOLE else "alone"
+        target = f"{name}, {where}: {NAMES[metric]} above the best peer at every budget"
+        shown, met = [], True
+        for budget in map(str, budgets_of(name)):
+            ours = results.values(CARREL, corpus, name, budget, metric)
+            peer = results.best_peer(corpus, name, budget, metric)
+            theirs = results.values(peer, corpus, name, budget, metric) if peer else None
+            if ours is None or theirs is None:
+                return Outcome(target, UNMEASURED, None)
+            difference = paired_difference(ours, theirs, SEED)
+            shown.append(f"{budget}: {difference.mean:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}]")
+            met = met and difference.mean > 0
+        return Outcome(target, ", ".join(shown), met)
+
+    return check
+
+
+def faster_than_best_peer(
+    task: str,
+    field: str,
+    description: str,
+    times: float,
+    *,
+    higher_is_better: bool = False,
+    without: tuple[str, ...] = (),
+) -> Check:
+    """Require a median at least `times` better than the best peer's in the same run, some peers left out."""
+
+    def check(results: Results) -> Outcome:
+        target = f"{description}: at least {times:g} times better than the best peer"
+        ours = results.typical(task, CARREL, field)
+        peers = [results.typical(task, v.key, field) for v in results.variants if v.key not in {CARREL, *without}]
+        known = [value for value in peers if value is not None]
+        if ours is None or not known:
+            return Outcome(target, UNMEASURED, None)
+        ratio = ours / max(known) if higher_is_better else min(known) / ours
+        return Outcome(target, f"{ratio:.2f} times", ratio >= times)
+
+    return check
+
+
+def within(task: str, field: str, description: str, limit: float, unit: str) -> Check:
+    """Require a median within an absolute limit."""
+
+    def check(results: Results) -> Outcome:
+        target = f"{description}: at most {limit:g} {unit}"
+        ours = results.typical(task, CARREL, field)
+        if ours is None:
+            return Outcome(target, UNMEASURED, None)
+        return Outcome(target, f"{ours:.3g} {unit}", ours <= limit)
+
+    return check
+
+
+def ranking_at_least(name: str, metric: str, limit: float) -> Check:
+    """Require a known figure of a ranking score on a corpus of its own."""
+
+    def check(results: Results) -> Outcome:
+        target = f"{name} alone: {metric} at least {limit:g}"
+        ours = results.mean(CARREL, name, name, "ranking", metric)
+        return Outcome(target, UNMEASURED if ours is None else f"{ours:.4f}", None if ours is None else ours >= limit)
+
+    return check
+
+
+def budget_never_exceeded(results: Results) -> Outcome:
+    """No context of any quality run may hold more tokens than its budget."""
+    target = "A budget is never exceeded, headers and separators included"
+    counts = [
+        scores["contexts_over_budget"]
+        for corpus in (WHOLE, *SETS)
+        for name in SETS
+        if (scores := results.question_set(CARREL, corpus, name))
+    ]
+    if not counts:
+        return Outcome(target, UNMEASURED, None)
+    return Outcome(target, f"{sum(counts)} contexts over budget", sum(counts) == 0)
+
+
+ALONE = ("squad", "nq", "musique", "spans")
+WINDOWED = ("llamaindex-1024",)
+"""Peers whose default chunks are longer than what the model embeds: most of the text is never seen."""
+
+TARGETS: tuple[Check, ...] = (
+    *(above_best_peer(name, name) for name in ALONE),
+    *(above_best_peer(WHOLE, name) for name in ("squad", "nq", "musique", "hotpotqa", "spans")),
+    ranking_at_least("scifact", "ndcg@10", 0.69),
+    budget_never_exceeded,
+    faster_than_best_peer("ingest", "documents_per_s", "Ingest of nq, documents per second", 3, higher_is_better=True),
+    within("cold_load", "seconds", "Fresh process, existing library, first context", 0.8, "s"),
+    within("cold_load", "peak_mb", "Fresh process, existing library, peak memory", 250, "MB"),
+    faster_than_best_peer(
+        "cold_ingest", "seconds", "Fresh process, five long articles ingested, first context", 4, without=WINDOWED
+    ),
+    faster_than_best_peer("latency", "p50_ms", "Warm query on nq, p50", 2),
+    within("import", "package_s", "`import carrel` in a fresh process", 0.5, "s"),
+)
+
+
+def outcomes(results: Results) -> list[Outcome]:
+    """Return every target's outcome."""
+    return [check(results) for check in TARGETS]

@@ -1,0 +1,1 @@
+"""The command line: `carrel add`, `carrel ask` and the rest."""

@@ -1,0 +1,141 @@
+"""Commands that ask a library: ask, context, search, why."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from carrel.app import options as given
+from carrel.app import rendering, shapes
+from carrel.app.console import emit, note, show, show_exactly, stderr
+from carrel.app.failing import Code
+from carrel.app.place import Place, resolve_single
+
+
+def ask(
+    question: given.Question,
+    explain: given.Explain = False,
+    budget: given.Budget = given.BUDGET,
+    limit: given.Limit = None,
+    where: given.WhereTexts = None,
+    retriever: given.RetrieverName = None,
+    cutoff: given.CutoffText = None,
+    order: given.PassageOrder = given.Order.relevance,
+    recency: given.Recency = None,
+    library: given.LibraryPath = given.LIBRARY,
+    tenant: given.Tenant = "local",
+    collection: given.Collection = "default",
+    as_json: given.AsJson = False,
+) -> None:
+    """Answer a question from the documents, with citations.
+
+    Every quote is the document's own text between the characters given. When the documents do not seem to hold an
+    answer, it says so and exits with 3.
+    """
+    search = given.search_options(limit, where, retriever, cutoff, recency)
+    place = Place(library, tenant, collection)
+    with place.to_read() as opened:
+        answer = opened.ask(given.joined(question), **given.context_options(search, budget, order))
+        if as_json:
+            emit(shapes.answer(answer))
+        else:
+            show(*rendering.answer(answer))
+            if explain:
+                show(rendering.ledger(answer.ledger))
+        if answer.abstained:
+            place.note_if_empty(opened)
+            raise typer.Exit(Code.NO_ANSWER)
+
+
+def context(
+    question: given.Question,
+    explain: given.Explain = False,
+    budget: given.Budget = given.BUDGET,
+    limit: given.Limit = None,
+    where: given.WhereTexts = None,
+    retriever: given.RetrieverName = None,
+    cutoff: given.CutoffText = None,
+    order: given.PassageOrder = given.Order.relevance,
+    recency: given.Recency = None,
+    library: given.LibraryPath = given.LIBRARY,
+    tenant: given.Tenant = "local",
+    collection: given.Collection = "default",
+    as_json: given.AsJson = False,
+) -> None:
+    """Print the passages for a question, inside a token budget, ready for a prompt.
+
+    Only the context is printed on stdout; what --explain tells goes to stderr.
+    """
+    search = given.search_options(limit, where, retriever, cutoff, recency)
+    place = Place(library, tenant, collection)
+    with place.to_read() as opened:
+        found = opened.context(given.joined(question), **given.context_options(search, budget, order))
+        if as_json:
+            emit(shapes.context(found))
+        elif found.passages:
+            show_exactly(found.text)
+        if explain and not as_json:
+            show(rendering.ledger(found.ledger), console=stderr())
+        if not found.passages:
+            note("Nothing was found.")
+            place.note_if_empty(opened)
+            raise typer.Exit(Code.NO_ANSWER)
+    if not as_json and stderr().is_terminal:
+        passages = rendering.counted(len(found.passages), "passage")
+        note(f"\n{found.tokens:,} of {found.budget:,} tokens ({found.tokenizer}), {passages}")
+
+
+def search(
+    question: given.Question,
+    explain: Annotated[bool, typer.Option("--explain", help="Show every score of each passage.")] = False,
+    limit: given.Limit = 10,
+    where: given.WhereTexts = None,
+    retriever: given.RetrieverName = None,
+    cutoff: given.CutoffText = None,
+    recency: given.Recency = None,
+    library: given.LibraryPath = given.LIBRARY,
+    tenant: given.Tenant = "local",
+    collection: given.Collection = "default",
+    as_json: given.AsJson = False,
+) -> None:
+    """List the passages that fit a question best, with their scores."""
+    options = given.search_options(limit, where, retriever, cutoff, recency)
+    place = Place(library, tenant, collection)
+    text = given.joined(question)
+    with place.to_read() as opened:
+        found = opened.search(text, **options)
+        if as_json:
+            emit({"question": text, "passages": shapes.passages(found)})
+        else:
+            show(*rendering.passages(found, explain=explain))
+        if not found:
+            note("Nothing was found.")
+            place.note_if_empty(opened)
+            raise typer.Exit(Code.NO_ANSWER)
+
+
+def why(
+    document: Annotated[str, typer.Argument(metavar="DOCUMENT", help="Its id, or the path of its file.")],
+    question: given.Question,
+    budget: given.Budget = given.BUDGET,
+    limit: given.Limit = None,
+    where: given.WhereTexts = None,
+    retriever: given.RetrieverName = None,
+    cutoff: given.CutoffText = None,
+    order: given.PassageOrder = given.Order.relevance,
+    recency: given.Recency = None,
+    library: given.LibraryPath = given.LIBRARY,
+    tenant: given.Tenant = "local",
+    collection: given.Collection = "default",
+    as_json: given.AsJson = False,
+) -> None:
+    """Follow one document through every stage: why it is in the context, or where it fell out."""
+    options = given.search_options(limit, where, retriever, cutoff, recency)
+    with Place(library, tenant, collection).to_read() as opened:
+        id = resolve_single(opened, document)  # noqa: A001
+        found = opened.why(id, given.joined(question), **given.context_options(options, budget, order))
+    if as_json:
+        emit(shapes.trace(found))
+    else:
+        show(*rendering.trace(found))

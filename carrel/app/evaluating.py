@@ -1,0 +1,115 @@
+"""The command that measures: eval."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from carrel.app import options as given
+from carrel.app import shapes
+from carrel.app.console import emit, note, show
+from carrel.app.progress import shown_progress
+from carrel.errors import InputError
+
+if TYPE_CHECKING:
+    from carrel.evaluation import Dataset, Evaluation
+
+_CONFIGURATIONS = "default,dense,lexical"
+
+
+def evaluate(
+    folders: Annotated[
+        list[Path], typer.Argument(metavar="DATASET_DIR...", help="Folders with corpus.jsonl[.gz] and queries.jsonl[.gz].")
+    ],
+    configurations: Annotated[
+        str, typer.Option("--configurations", metavar="NAME,...", help="Rows of the table.")
+    ] = _CONFIGURATIONS,
+    budgets: Annotated[
+        str | None,
+        typer.Option("--budgets", metavar="TOKENS,...", help="Context budgets; by default from 64 to 4,000."),
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", "-k", metavar="N", help="Questions of each set at most, drawn at random.")
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of that draw and of the intervals.")] = 0,
+    whole: Annotated[bool, typer.Option("--whole", help="Merge the sets: each is asked against all documents.")] = False,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write every question's scores as JSON.")
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option("--plot", metavar="FILE", help="Draw recall against tokens, as .svg or .png.")
+    ] = None,
+    keep: Annotated[
+        Path | None, typer.Option("--keep", metavar="FOLDER", help="Keep the libraries here: the next run embeds nothing.")
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+    as_json: given.AsJson = False,
+) -> None:
+    """Measure retrieval on question sets with known evidence.
+
+    Libraries are made in a temporary folder. Needs no model beyond the shipped encoder; --plot needs matplotlib.
+    """
+    from carrel.evaluation import evaluate as run
+    from carrel.evaluation import report
+    from carrel.evaluation.runner import BUDGETS
+
+    names = [name.strip() for name in configurations.split(",") if name.strip()]
+    sizes = _numbers(budgets) if budgets else BUDGETS
+    datasets = _load(folders, whole=whole, limit=limit, seed=seed)
+    shown: list[dict[str, object]] = []
+    for dataset in datasets:
+        with shown_progress(quiet=quiet) as tell:
+
+            def progress(what: str, done: int, total: int, name: str = dataset.name) -> None:
+                figures = "documents are embedded" if what == "library" else f"{done:,} of {total:,} questions"
+                tell(f"{name}, {what}", done, total, figures)
+
+            found = run(dataset, names, budgets=sizes, library_path=keep, progress=progress, seed=seed)
+        mark = dataset.name if len(datasets) > 1 else ""
+        files = _write(found, output, plot, mark)
+        shown.append(shapes.evaluation(found, files) if as_json else {})
+        if not as_json:
+            show(report.table(found))
+        for file in files:
+            note(f"written: {file}")
+    if as_json:
+        emit({"evaluations": shown})
+
+
+def _load(folders: Sequence[Path], *, whole: bool, limit: int | None, seed: int) -> list[Dataset]:
+    from carrel.evaluation import load_collection, load_dataset
+
+    if whole:
+        return [load_collection(folders, limit=limit, seed=seed)]
+    return [load_dataset(folder, limit=limit, seed=seed) for folder in folders]
+
+
+def _numbers(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",") if part.strip()]
+    except ValueError:
+        raise InputError(f"--budgets takes numbers with commas between them, such as 64,500,2000, not {text!r}") from None
+
+
+def _write(found: Evaluation, output: Path | None, plot: Path | None, mark: str) -> list[str]:
+    """Write the files asked for; with several sets the name of each is part of its files' names."""
+    from carrel.evaluation import report
+
+    written: list[str] = []
+    if output is not None:
+        target = _marked(output, mark)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(found.to_json(), encoding="utf-8")
+        written.append(str(target))
+    if plot is not None:
+        target = _marked(plot, mark)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        written += [str(path) for path in report.plot(found, target)]
+    return written
+
+
+def _marked(path: Path, mark: str) -> Path:
+    return path.with_name(f"{path.stem}-{mark}{path.suffix}") if mark else path

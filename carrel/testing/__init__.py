@@ -1,0 +1,32 @@
+"""For tests: a fast encoder that needs no model, and conformance kits for your own methods.
+
+A kit is a plain class: subclass it in a test file, override ``make``, and pytest runs its tests on what
+you return. Nothing here is imported by the rest of Carrel.
+
+    from carrel.testing import CutoffConformance
+
+    class TestMyCutoff(CutoffConformance):
+        def make(self):
+            return MyCutoff()
+"""
+
+from carrel.testing.cutoffs import CutoffConformance
+from carrel.testing.encoders import ChunkEncoderConformance, HashEncoder
+from carrel.testing.generators import GeneratorConformance
+from carrel.testing.indexes import DerivedIndexConformance
+from carrel.testing.loaders import LoaderConformance, check_document
+from carrel.testing.retrievers import RetrieverConformance
+from carrel.testing.tokenizers import TokenizerConformance, WordTokenizer
+
+__all__ = [
+    "ChunkEncoderConformance",
+    "CutoffConformance",
+    "DerivedIndexConformance",
+    "GeneratorConformance",
+    "HashEncoder",
+    "LoaderConformance",
+    "RetrieverConformance",
+    "TokenizerConformance",
+    "WordTokenizer",
+    "check_document",
+]
