@@ -10,11 +10,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from typing_extensions import Unpack
+    from typing_extensions import ParamSpec, TypeVar, Unpack
 
     from carrel.pipeline import AskOptions, ContextOptions, SearchOptions
     from carrel.retrieval.ingest import ProgressCallback, Source
     from carrel.types import Answer, Context, Event, IngestReport, Passage
+
+    P = ParamSpec("P")
+    R = TypeVar("R")
+
+
+async def _thread(call: Callable[P, R], *arguments: P.args, **keywords: P.kwargs) -> R:
+    """Run a call on a thread; asyncio is imported only where it is used."""
+    import asyncio
+
+    return await asyncio.to_thread(call, *arguments, **keywords)
 
 
 class AsyncLibrary(ABC):
@@ -33,29 +43,29 @@ class AsyncLibrary(ABC):
         self, sources: Source | Iterable[Source], *, dry_run: bool = False, progress: ProgressCallback | None = None
     ) -> IngestReport:
         """``add`` on a thread."""
-        return await asyncio.to_thread(self.add, sources, dry_run=dry_run, progress=progress)
+        return await _thread(self.add, sources, dry_run=dry_run, progress=progress)
 
     async def async_(
         self, folder: str | Path, *, dry_run: bool = False, progress: ProgressCallback | None = None
     ) -> IngestReport:
         """``sync`` on a thread (the underscore is there because ``async`` is a keyword)."""
-        return await asyncio.to_thread(self.sync, folder, dry_run=dry_run, progress=progress)
+        return await _thread(self.sync, folder, dry_run=dry_run, progress=progress)
 
     async def aremove(self, ids: str | Iterable[str], *, purge: bool = False) -> tuple[str, ...]:
         """``remove`` on a thread."""
-        return await asyncio.to_thread(self.remove, ids, purge=purge)
+        return await _thread(self.remove, ids, purge=purge)
 
     async def asearch(self, question: str, **options: Unpack[SearchOptions]) -> list[Passage]:
         """``search`` on a thread."""
-        return await asyncio.to_thread(self.search, question, **options)
+        return await _thread(self.search, question, **options)
 
     async def acontext(self, question: str, **options: Unpack[ContextOptions]) -> Context:
         """``context`` on a thread."""
-        return await asyncio.to_thread(self.context, question, **options)
+        return await _thread(self.context, question, **options)
 
     async def aask(self, question: str, **options: Unpack[AskOptions]) -> Answer:
         """``ask`` on a thread."""
-        return await asyncio.to_thread(self.ask, question, **options)
+        return await _thread(self.ask, question, **options)
 
     async def astream(self, question: str, **options: Unpack[AskOptions]) -> AsyncIterator[Event]:
         """``stream``, each event produced on a thread; stopping early stops the generator."""
@@ -72,7 +82,7 @@ class AsyncLibrary(ABC):
                     events.close()
 
         try:
-            while (event := await asyncio.to_thread(advance)) is not None:
+            while (event := await _thread(advance)) is not None:
                 yield event
         finally:
             if busy.locked():  # cancelled in the middle of an event: closed as soon as that one has come

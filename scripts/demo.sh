@@ -16,8 +16,8 @@ run() {
 }
 
 run add examples/library
-run ask "When did the lifeboat launch for the Three Sisters?"
-run ask "At what wind speed does the quay crane stop lifting?"
-run ask "What does pilotage cost in 2024?"
-printf '\nThe documents do not answer the next one:\n'
-run ask "Who won the chess championship of 1986?"
+run ask "When was Greyhorn Light first lit?"
+run ask "At what wind speed does the quay crane stop lifting today?"
+run ask "How many passengers did the Maren Tyde carry in 2023?"
+printf '\nThe documents do not answer the next one, and the exit code says so (3):\n'
+run ask "How many parking spaces are there at the harbour gate?" || [ $? -eq 3 ]

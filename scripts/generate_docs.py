@@ -10,15 +10,14 @@ written by hand.
 from __future__ import annotations
 
 import argparse
-import importlib
-import importlib.util
 import inspect
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-DOCS = Path(__file__).resolve().parents[1] / "docs"
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = ROOT / "docs"
 REGION = re.compile(r"(<!-- generated: (?P<name>[a-z_]+) -->\n).*?(<!-- end generated -->)", re.DOTALL)
 
 
@@ -54,31 +53,11 @@ def errors() -> str:
     )
 
 
-def _field(entry: object, *names: str) -> str:
-    for name in names:
-        value = entry.get(name) if isinstance(entry, Mapping) else getattr(entry, name, None)
-        if isinstance(value, str) and value:
-            return value
-    return ""
-
-
 def methods() -> str:
-    if importlib.util.find_spec("carrel.registry") is None:
-        return "This table is made from the registry of methods, which this version does not have yet."
-    registry = importlib.import_module("carrel.registry")
-    found = getattr(registry, "METHODS", None) or getattr(registry, "REGISTRY", None)
-    if not found:
-        raise SystemExit("carrel/registry.py has neither METHODS nor REGISTRY")
-    entries = list(found.values() if isinstance(found, Mapping) else found)
-    rows = [
-        (
-            f"`{_field(entry, 'name')}`",
-            _field(entry, "kind").replace("_", " "),
-            " ".join(_field(entry, "summary", "idea", "line", "description").split()).replace("``", "`"),
-            " ".join(_field(entry, "citation").split()),
-        )
-        for entry in entries
-    ]
+    from carrel.registry import methods as registered
+
+    found = registered()
+    rows = [(f"`{m.name}`", m.kind, " ".join(m.idea.split()).replace("``", "`"), m.citation) for m in found]
     return table(("Name", "Kind", "Idea", "Source"), rows)
 
 
@@ -94,12 +73,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="change nothing; exit 1 when a page is stale")
     check = parser.parse_args().check
+    sys.path.insert(0, str(ROOT))  # the tables are those of this checkout
     stale = []
     for path in sorted(DOCS.rglob("*.md")):
         page = path.read_text(encoding="utf-8")
         wanted = generated(page)
         if wanted != page:
-            stale.append(path.relative_to(DOCS.parent).as_posix())
+            stale.append(path.relative_to(ROOT).as_posix())
             if not check:
                 path.write_text(wanted, encoding="utf-8")
     for name in stale:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -25,22 +26,23 @@ if TYPE_CHECKING:
 _STDIN = "-"
 _TEXT = "Text from stdin (-)"
 
-DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="Only say what would be done; nothing is written.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no summary; problems are still told.")]
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="List everything, however long.")]
+DryRun = Annotated[bool, given.flag("--dry-run", "-n", help="Only say what would be done; nothing is written.")]
+Quiet = Annotated[bool, given.flag("--quiet", "-q", help="No progress and no summary; problems are still told.")]
+Verbose = Annotated[bool, given.flag("--verbose", "-v", help="List everything, however long.")]
 
 
 def add(
     paths: Annotated[
-        list[str], typer.Argument(metavar="PATH...", help="Files and folders; - reads one text from stdin.")
+        list[str], typer.Argument(metavar="PATH", help="Files and folders; - reads one text from stdin.")
     ],
     dry_run: DryRun = False,
     verbose: Verbose = False,
     quiet: Quiet = False,
     id: Annotated[  # noqa: A002
-        str, typer.Option("--id", help="Its id, needed: replaces the document that has it.", rich_help_panel=_TEXT)
+        str,
+        typer.Option("--id", metavar="ID", help="Its id: replaces the document that has it.", rich_help_panel=_TEXT),
     ] = "",
-    title: Annotated[str, typer.Option("--title", help="Its title.", rich_help_panel=_TEXT)] = "",
+    title: Annotated[str, typer.Option("--title", metavar="TEXT", help="Its title.", rich_help_panel=_TEXT)] = "",
     meta: Annotated[
         list[str] | None,
         typer.Option("--meta", metavar="KEY=VALUE", help="Its metadata; repeat for more.", rich_help_panel=_TEXT),
@@ -58,11 +60,8 @@ def add(
     place = Place(library, tenant, collection)
     text_given = bool(id or title or meta)
     sources = [_source(path, id, title, meta or []) for path in _checked(paths, text_given)]
-    with place.to_fill(dry_run=dry_run) as opened, ingest_progress(quiet=quiet) as progress:
-        try:
-            report = opened.add(sources, dry_run=dry_run, progress=progress)
-        except KeyboardInterrupt:
-            raise _interrupted(opened, as_json) from None
+    with place.to_fill(dry_run=dry_run) as opened, _resumable(opened, as_json), ingest_progress(quiet) as progress:
+        report = opened.add(sources, dry_run=dry_run, progress=progress)
     _tell(report, place, verbose=verbose, quiet=quiet, as_json=as_json)
     named = {id if path == _STDIN else os.path.abspath(path) for path in paths}
     if any(skipped.id in named for skipped in report.skipped):
@@ -114,18 +113,20 @@ def sync(
     if not folder.is_dir():
         what = "is no folder. To add a file use: carrel add" if folder.exists() else "does not exist. Check the name"
         raise InputError(f"{folder} {what}")
-    with place.to_fill(dry_run=dry_run) as opened, ingest_progress(quiet=quiet) as progress:
-        try:
-            report = opened.sync(folder, dry_run=dry_run, progress=progress)
-        except KeyboardInterrupt:
-            raise _interrupted(opened, as_json) from None
+    with place.to_fill(dry_run=dry_run) as opened, _resumable(opened, as_json), ingest_progress(quiet) as progress:
+        report = opened.sync(folder, dry_run=dry_run, progress=progress)
     _tell(report, place, verbose=verbose, quiet=quiet, as_json=as_json)
 
 
-def _interrupted(library: Library, as_json: bool) -> typer.Exit:
-    held = rendering.counted(len(library.documents()), "document")
-    message = f"interrupted. What was committed is safe: the library holds {held}. Run the same command again to go on."
-    return stop("Interrupted", message, Code.INTERRUPTED, as_json=as_json)
+@contextmanager
+def _resumable(library: Library, as_json: bool) -> Iterator[None]:
+    """After Ctrl-C, say what is safe and how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        held = rendering.counted(len(library.documents()), "document")
+        message = f"interrupted. What was committed is safe: {held}. Run the same command again to go on from there."
+        raise stop("Interrupted", message, Code.INTERRUPTED, as_json=as_json) from None
 
 
 def _tell(report: IngestReport, place: Place, *, verbose: bool, quiet: bool, as_json: bool) -> None:
@@ -144,9 +145,9 @@ def _tell(report: IngestReport, place: Place, *, verbose: bool, quiet: bool, as_
 
 def remove(
     names: Annotated[
-        list[str], typer.Argument(metavar="ID...", help="Ids, or files: all documents of the file are removed.")
+        list[str], typer.Argument(metavar="ID", help="Ids, or files: all documents of the file are removed.")
     ],
-    purge: Annotated[bool, typer.Option("--purge", help="Also erase their bytes from the library's files.")] = False,
+    purge: Annotated[bool, given.flag("--purge", help="Also erase their bytes from its files.")] = False,
     library: given.LibraryPath = given.LIBRARY,
     tenant: given.Tenant = "local",
     collection: given.Collection = "default",
@@ -202,11 +203,8 @@ def reindex(
     The old vectors serve until the last new one is written. Interrupted, the same command goes on where it stopped.
     """
     place = Place(library, tenant, collection)
-    with place.to_change() as opened, ingest_progress(quiet=quiet) as progress:
-        try:
-            report = opened.reindex(progress=progress)
-        except KeyboardInterrupt:
-            raise _interrupted(opened, as_json) from None
+    with place.to_change() as opened, _resumable(opened, as_json), ingest_progress(quiet) as progress:
+        report = opened.reindex(progress=progress)
         encoder = opened.encoder.name
     if as_json:
         figures = {"chunks": report.chunks, "embedded": report.embedded, "tokens": report.tokens}

@@ -8,7 +8,7 @@ import typer
 
 from carrel.app import options as given
 from carrel.app import rendering, shapes
-from carrel.app.console import emit, note, show, show_exactly, stderr
+from carrel.app.console import emit, note, show, show_text, stderr
 from carrel.app.failing import Code
 from carrel.app.place import Place, resolve_single
 
@@ -74,7 +74,7 @@ def context(
         if as_json:
             emit(shapes.context(found))
         elif found.passages:
-            show_exactly(found.text)
+            show_text(found.text)
         if explain and not as_json:
             show(rendering.ledger(found.ledger), console=stderr())
         if not found.passages:
@@ -88,7 +88,7 @@ def context(
 
 def search(
     question: given.Question,
-    explain: Annotated[bool, typer.Option("--explain", help="Show every score of each passage.")] = False,
+    explain: Annotated[bool, given.flag("--explain", help="Show every score of each passage.")] = False,
     limit: given.Limit = 10,
     where: given.WhereTexts = None,
     retriever: given.RetrieverName = None,

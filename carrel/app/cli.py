@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Annotated
 
 import typer
 
 import carrel
 from carrel.app import adding, asking, evaluating, looking
-from carrel.app.failing import CODES_HELP, Commands
+from carrel.app.failing import Command, Commands
 
 app = typer.Typer(
     cls=Commands,
@@ -18,7 +18,6 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog=CODES_HELP,
 )
 
 
@@ -31,55 +30,149 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def carrel_command(
     version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, metavar="", help="Print the version.")
     ] = False,
 ) -> None:
     """Find, select and cite the passages that answer a question, inside a token budget, offline."""
 
 
-_COMMANDS: dict[str, list[tuple[str, Callable[..., None], list[str]]]] = {
+_Entry = tuple[str, Callable[..., None], str]
+_COMMANDS: Mapping[str, list[_Entry]] = {
     "Ask": [
         (
             "ask",
             asking.ask,
-            ["ask 'When was the pier built?'", "ask --explain when was the pier built", "ask --json 'Who built it?' -w year=1887"],
+            """
+            carrel ask "When was the pier built?"
+            carrel ask --explain when was the pier built
+            carrel ask --json "Who built it?" --where 'year>=1880'
+            """,
         ),
         (
             "context",
             asking.context,
-            ["context 'What changed in the tariff?' --budget 500", "context 'Who may enter?' --cutoff adaptive > prompt.txt"],
+            """
+            carrel context "What changed in the tariff?" --budget 500
+            carrel context "Who may enter at night?" --cutoff adaptive > prompt.txt
+            """,
         ),
-        ("search", asking.search, ["search crane wind limit -k 5", "search 'spill at night' -w kind=report --explain"]),
-        ("why", asking.why, ["why handbook/tariff.md 'What does a berth cost?'", "why notice-7 crane limits --budget 200"]),
+        (
+            "search",
+            asking.search,
+            """
+            carrel search crane wind limit -k 5
+            carrel search "oil spill at night" --where kind=report --explain
+            """,
+        ),
+        (
+            "why",
+            asking.why,
+            """
+            carrel why handbook/tariff.md "What does a berth cost?"
+            carrel why notice-7 "When must the crane stop?" --budget 200
+            """,
+        ),
     ],
-    "Fill the library": [
+    "Fill": [
         (
             "add",
             adding.add,
-            ["add documents/ report.pdf", "add documents/ --dry-run", "date | carrel add - --id today --title 'The date'"],
+            """
+            carrel add documents/ report.pdf
+            carrel add documents/ --dry-run
+            date | carrel add - --id today --title "The date" --meta kind=note
+            """,
         ),
-        ("sync", adding.sync, ["sync documents/", "sync documents/ --dry-run"]),
-        ("remove", adding.remove, ["remove documents/old.pdf", "remove notice-7 notice-8 --purge"]),
-        ("purge", adding.purge, ["purge", "purge --library other/"]),
-        ("reindex", adding.reindex, ["reindex", "reindex --collection letters"]),
+        (
+            "sync",
+            adding.sync,
+            """
+            carrel sync documents/
+            carrel sync documents/ --dry-run --verbose
+            """,
+        ),
+        (
+            "remove",
+            adding.remove,
+            """
+            carrel remove documents/old.pdf
+            carrel remove notice-7 notice-8 --purge
+            """,
+        ),
+        (
+            "purge",
+            adding.purge,
+            """
+            carrel purge
+            carrel purge --library other-library
+            """,
+        ),
+        (
+            "reindex",
+            adding.reindex,
+            """
+            carrel reindex
+            carrel reindex --collection letters
+            """,
+        ),
     ],
     "Look": [
-        ("list", looking.list_documents, ["list", "list -w 'title~tariff'", "list -w 'modified_at>=2024-01-01' --json"]),
-        ("show", looking.show_document, ["show documents/report.pdf", "show notice-7 --text > notice.txt"]),
-        ("doctor", looking.doctor, ["doctor", "doctor --repair"]),
-        ("methods", looking.methods, ["methods", "methods --json"]),
+        (
+            "list",
+            looking.list_documents,
+            """
+            carrel list
+            carrel list --where 'title~tariff'
+            carrel list --where 'modified_at>=2024-01-01' --json
+            """,
+        ),
+        (
+            "show",
+            looking.show_document,
+            """
+            carrel show documents/report.pdf
+            carrel show notice-7 --text > notice.txt
+            """,
+        ),
+        (
+            "doctor",
+            looking.doctor,
+            """
+            carrel doctor
+            carrel doctor --repair
+            """,
+        ),
+        (
+            "methods",
+            looking.methods,
+            """
+            carrel methods
+            carrel methods --json
+            """,
+        ),
         (
             "eval",
             evaluating.evaluate,
-            ["eval data/squad --limit 200", "eval data/* --whole --configurations default,dense --output results.json"],
+            """
+            carrel eval data/squad --limit 200
+            carrel eval data/squad --budgets 250,1000 --plot squad.svg
+            carrel eval data/squad data/nq --whole --configurations default,dense --output results.json
+            """,
         ),
     ],
 }
 
-for _panel, _commands in _COMMANDS.items():
-    for _name, _function, _examples in _commands:
-        _epilog = "\n\n".join(["Examples:", *(f"  $ {example if '| carrel' in example else f'carrel {example}'}" for example in _examples)])
-        app.command(_name, rich_help_panel=_panel, epilog=_epilog)(_function)
+
+def _paragraphs(text: str) -> str:
+    """A docstring with one line a paragraph: the terminal breaks the lines."""
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in text.split("\n\n"))
+
+
+for _panel, _entries in _COMMANDS.items():
+    for _name, _function, _examples in _entries:
+        app.command(
+            _name, cls=Command, rich_help_panel=_panel, help=_paragraphs(_function.__doc__ or ""), epilog=_examples
+        )(_function)
 
 
 def main() -> None:

@@ -41,10 +41,12 @@ def _console(stream: TextIO) -> Console:
 
 
 def stdout() -> Console:
+    """For results."""
     return _console(sys.stdout)
 
 
 def stderr() -> Console:
+    """For progress, warnings and errors."""
     return _console(sys.stderr)
 
 
@@ -69,6 +71,14 @@ def show_exactly(text: str) -> None:
     console.file.flush()
 
 
+def show_text(text: str) -> None:
+    """Print a text: broken at words on a terminal, exactly as it is elsewhere."""
+    if stdout().is_terminal:
+        show(text)
+    else:
+        show_exactly(text)
+
+
 def emit(value: object) -> None:
     """Print one JSON document on stdout."""
     text = json.dumps(value, ensure_ascii=False, indent=2)
@@ -86,8 +96,10 @@ def note(message: str) -> None:
 
 
 def warn(message: str) -> None:
+    """Tell what a reader of the result should know."""
     show(Text.assemble(("warning: ", "bold yellow"), clean(message)), console=stderr())
 
 
 def complain(message: str) -> None:
+    """Tell an error."""
     show(Text.assemble(("error: ", "bold red"), clean(message)), console=stderr())

@@ -22,7 +22,8 @@ _CONFIGURATIONS = "default,dense,lexical"
 
 def evaluate(
     folders: Annotated[
-        list[Path], typer.Argument(metavar="DATASET_DIR...", help="Folders with corpus.jsonl[.gz] and queries.jsonl[.gz].")
+        list[Path],
+        typer.Argument(metavar="DATASET_DIR", help="A folder with corpus.jsonl and queries.jsonl, or both as .gz."),
     ],
     configurations: Annotated[
         str, typer.Option("--configurations", metavar="NAME,...", help="Rows of the table.")
@@ -34,8 +35,10 @@ def evaluate(
     limit: Annotated[
         int | None, typer.Option("--limit", "-k", metavar="N", help="Questions of each set at most, drawn at random.")
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Seed of that draw and of the intervals.")] = 0,
-    whole: Annotated[bool, typer.Option("--whole", help="Merge the sets: each is asked against all documents.")] = False,
+    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Seed of that draw and of the intervals.")] = 0,
+    whole: Annotated[
+        bool, given.flag("--whole", help="Merge the sets: each is asked against all documents.")
+    ] = False,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write every question's scores as JSON.")
     ] = None,
@@ -43,9 +46,10 @@ def evaluate(
         Path | None, typer.Option("--plot", metavar="FILE", help="Draw recall against tokens, as .svg or .png.")
     ] = None,
     keep: Annotated[
-        Path | None, typer.Option("--keep", metavar="FOLDER", help="Keep the libraries here: the next run embeds nothing.")
+        Path | None,
+        typer.Option("--keep", metavar="FOLDER", help="Keep the libraries here: the next run embeds nothing again."),
     ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+    quiet: Annotated[bool, given.flag("--quiet", "-q", help="No progress.")] = False,
     as_json: given.AsJson = False,
 ) -> None:
     """Measure retrieval on question sets with known evidence.
@@ -61,7 +65,7 @@ def evaluate(
     datasets = _load(folders, whole=whole, limit=limit, seed=seed)
     shown: list[dict[str, object]] = []
     for dataset in datasets:
-        with shown_progress(quiet=quiet) as tell:
+        with shown_progress(quiet) as tell:
 
             def progress(what: str, done: int, total: int, name: str = dataset.name) -> None:
                 figures = "documents are embedded" if what == "library" else f"{done:,} of {total:,} questions"
@@ -91,7 +95,7 @@ def _numbers(text: str) -> list[int]:
     try:
         return [int(part) for part in text.split(",") if part.strip()]
     except ValueError:
-        raise InputError(f"--budgets takes numbers with commas between them, such as 64,500,2000, not {text!r}") from None
+        raise InputError(f"--budgets takes numbers and commas, such as 64,500,2000, not {text!r}") from None
 
 
 def _write(found: Evaluation, output: Path | None, plot: Path | None, mark: str) -> list[str]:

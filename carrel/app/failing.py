@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from enum import IntEnum
+from inspect import cleandoc
 from typing import Any
 
 import typer
-from typer.core import TyperGroup
+from rich.console import RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+from typer.core import TyperCommand, TyperGroup
 
-from carrel.app.console import complain, emit, note
+from carrel.app.console import complain, emit, note, show
 from carrel.errors import CarrelError, InputError, StoreError
 
 USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[1]
@@ -29,13 +34,17 @@ class Code(IntEnum):
 
 
 CODES_HELP = (
-    "Exit codes: 0 ok; 1 something failed, or a file that was named could not be added; 2 bad usage or input; "
-    "3 no answer: the documents do not hold one, or nothing was found; 4 a problem with the library (missing, busy, "
-    "read-only, damaged, written by a newer version, or found by doctor); 130 interrupted."
+    (Code.OK, "ok"),
+    (Code.FAILED, "something failed, or a file that was named could not be added"),
+    (Code.BAD_INPUT, "bad usage or input"),
+    (Code.NO_ANSWER, "no answer: the documents do not seem to hold one, or nothing was found"),
+    (Code.LIBRARY, "the library: missing, busy, read-only, damaged, newer than this Carrel, or not in order (doctor)"),
+    (Code.INTERRUPTED, "interrupted"),
 )
 
 
 def code_of(error: CarrelError) -> Code:
+    """The exit code that stands for an error."""
     if isinstance(error, InputError):
         return Code.BAD_INPUT
     return Code.LIBRARY if isinstance(error, StoreError) else Code.FAILED
@@ -74,8 +83,27 @@ def _as_sentence(message: str) -> str:
     return line[:1].lower() + line[1:] if line[1:2].islower() else line
 
 
+class Command(TyperCommand):
+    """One command; its epilog is its examples, a line each."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        epilog, self.epilog = self.epilog, None
+        try:
+            super().format_help(ctx, formatter)
+        finally:
+            self.epilog = epilog
+        show(Text(" Examples", style="bold"), _indented(cleandoc(epilog or "")), "")
+
+
 class Commands(TyperGroup):
     """All commands. Errors raised on purpose become one message; others keep their traceback."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        super().format_help(ctx, formatter)
+        table = Table.grid(padding=(0, 2, 0, 0))
+        for code, meaning in CODES_HELP:
+            table.add_row(Text(f"{int(code)}", justify="right"), meaning)
+        show(Text(" Exit codes", style="bold"), _indented(table), "")
 
     def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
         with _reported(_wants_json(args)):
@@ -88,6 +116,10 @@ class Commands(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         with _reported(bool(ctx.obj)):
             return super().invoke(ctx)
+
+
+def _indented(item: RenderableType) -> Padding:
+    return Padding(item, (0, 0, 0, 3), expand=False)
 
 
 def _wants_json(args: Sequence[str]) -> bool:

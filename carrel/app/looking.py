@@ -8,7 +8,7 @@ import typer
 
 from carrel.app import options as given
 from carrel.app import rendering, shapes
-from carrel.app.console import emit, note, show, show_exactly
+from carrel.app.console import emit, note, show, show_exactly, show_text, stdout
 from carrel.app.failing import Code
 from carrel.app.place import Place, resolve_single
 
@@ -30,7 +30,7 @@ def list_documents(
         if as_json:
             emit({"library": str(place.path), "documents": shapes.documents(taken)})
         elif taken:
-            show(rendering.documents(taken))
+            show(rendering.documents(taken, stdout().width))
         if not found and not as_json:
             note("No document passes the filter." if filters else "No documents.")
             place.note_if_empty(opened)
@@ -41,7 +41,7 @@ def list_documents(
 
 def show_document(
     document: Annotated[str, typer.Argument(metavar="ID", help="The document's id, or the path of its file.")],
-    text: Annotated[bool, typer.Option("--text", help="Only the text, exactly as it is cited.")] = False,
+    text: Annotated[bool, given.flag("--text", help="Only the text, exactly as it is cited.")] = False,
     library: given.LibraryPath = given.LIBRARY,
     tenant: given.Tenant = "local",
     collection: given.Collection = "default",
@@ -53,13 +53,15 @@ def show_document(
     if as_json:
         emit(shapes.document(found))
         return
-    if not text:
+    if text:
+        show_exactly(found.text)
+    else:
         show(rendering.document_head(found), "")
-    show_exactly(found.text)
+        show_text(found.text)
 
 
 def doctor(
-    repair: Annotated[bool, typer.Option("--repair", help="Rebuild the word index from the store first.")] = False,
+    repair: Annotated[bool, given.flag("--repair", help="Rebuild the word index from the store first.")] = False,
     library: given.LibraryPath = given.LIBRARY,
     tenant: given.Tenant = "local",
     collection: given.Collection = "default",

@@ -31,15 +31,32 @@ class Order(str, Enum):
     document = "document"
 
 
+
+
+def flag(*names: str, help: str) -> Any:  # noqa: A002
+    """An option that is there or not."""
+    return typer.Option(*names, metavar="", help=help)
+
+
 LibraryPath = Annotated[
     Path,
-    typer.Option("--library", "-l", envvar="CARREL_LIBRARY", help="The library's folder.", rich_help_panel=_LIBRARY),
+    typer.Option(
+        "--library",
+        "-l",
+        metavar="FOLDER",
+        envvar="CARREL_LIBRARY",
+        help="The library's folder.",
+        rich_help_panel=_LIBRARY,
+    ),
 ]
-Tenant = Annotated[str, typer.Option("--tenant", help="Whose documents.", rich_help_panel=_LIBRARY)]
+Tenant = Annotated[str, typer.Option("--tenant", metavar="NAME", help="Whose documents.", rich_help_panel=_LIBRARY)]
 Collection = Annotated[
-    str, typer.Option("--collection", "-c", help="Which set of documents.", rich_help_panel=_LIBRARY)
+    str,
+    typer.Option(
+        "--collection", "-c", metavar="NAME", help="Which set of documents.", rich_help_panel=_LIBRARY
+    ),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
+AsJson = Annotated[bool, flag("--json", help="Print one JSON document on stdout.")]
 Question = Annotated[list[str], typer.Argument(metavar="QUESTION", help="Quotes around it are optional.")]
 Budget = Annotated[
     int,
@@ -96,7 +113,7 @@ Recency = Annotated[
         rich_help_panel=_SELECTION,
     ),
 ]
-Explain = Annotated[bool, typer.Option("--explain", help="Show what every stage did, and why.")]
+Explain = Annotated[bool, flag("--explain", help="Show what every stage did, and why.")]
 
 
 def joined(words: Sequence[str]) -> str:
@@ -119,7 +136,7 @@ def search_options(
 
 def context_options(search: SearchOptions, budget: int, order: Order) -> ContextOptions:
     """Keywords of ``Library.context``."""
-    chosen: ContextOptions = {**search, "budget": budget, "order": order.value}  # type: ignore[typeddict-item]
+    chosen: ContextOptions = {**search, "budget": budget, "order": order.value}
     return chosen
 
 
@@ -132,7 +149,7 @@ def _cutoff(text: str | None) -> str | int | None:
 # -- values -----------------------------------------------------------------------------------
 
 _NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?")
-_CONDITION = re.compile(r"([^=!<>~]+?)\s*(!=|>=|<=|==|=|>|<|~)\s*(.*)", re.DOTALL)
+_CONDITION = re.compile(r"([^=!<>~]+?)\s*(!=|>=|<=|==|=|>|<|~)\s*([^=!<>~].*)?", re.DOTALL)
 _DATES = ("added_at", "modified_at")
 
 
@@ -197,7 +214,7 @@ def _condition(text: str) -> dict[str, Any]:
     match = _CONDITION.fullmatch(text.strip())
     if match is None:
         raise FilterError(f"cannot understand the filter {text!r}. Write key=value, key!=value, key>=value or key~text")
-    key, operator, value = match.group(1).strip(), match.group(2), match.group(3)
+    key, operator, value = match.group(1).strip(), match.group(2), match.group(3) or ""
     if operator == "~":
         parsed = parse_value(value)
         return {key: {"contains": parsed if isinstance(parsed, str) else value}}  # a text, numbers too

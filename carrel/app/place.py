@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from carrel.app.console import note
+from carrel.app.console import note, shown
 from carrel.app.rendering import counted
 from carrel.errors import DocumentNotFoundError, InputError, StoreNotFoundError
 
@@ -51,15 +51,18 @@ class Place:
         """Open it, or make it; a dry run makes nothing."""
         import carrel
 
-        names = {"tenant": self.tenant, "collection": self.collection}
+        tenant, collection = self.tenant, self.collection
         if not dry_run:
-            with carrel.open(self.path, **names) as library:
+            with carrel.open(self.path, tenant=tenant, collection=collection) as library:
                 yield library
         elif self.exists:
             with self.to_read() as library:
                 yield library
         else:
-            with tempfile.TemporaryDirectory(prefix="carrel-") as folder, carrel.open(folder, **names) as library:
+            with (
+                tempfile.TemporaryDirectory(prefix="carrel-") as folder,
+                carrel.open(folder, tenant=tenant, collection=collection) as library,
+            ):
                 yield library
 
     def _check(self) -> None:
@@ -70,7 +73,8 @@ class Place:
     def note_if_empty(self, library: Library) -> None:
         """Say it when nothing could be found because nothing is there."""
         if not library.documents():
-            which = "" if (self.tenant, self.collection) == ("local", "default") else f" for {self.tenant}/{self.collection}"
+            usual = (self.tenant, self.collection) == ("local", "default")
+            which = "" if usual else f" in the collection {self.collection!r} of the tenant {self.tenant!r}"
             note(f"{self.path} holds no documents{which} yet. Add some with: carrel add FOLDER")
 
 
@@ -94,7 +98,9 @@ def _resolve_one(library: Library, name: str) -> list[str]:
         if any(info.id == exact for info in candidates):
             return [exact]
     if not candidates:
-        raise DocumentNotFoundError(f"no document has the id {name!r}, nor came from such a file. See them with: carrel list")
+        raise DocumentNotFoundError(
+            f"no document has the id {name!r}, and none came from such a file. See them with: carrel list"
+        )
     return [info.id for info in candidates]
 
 
@@ -107,5 +113,5 @@ def resolve_single(library: Library, name: str) -> str:
     """
     found = resolve(library, [name])
     if len(found) > 1:
-        raise InputError(f"{name} holds {counted(len(found), 'document')}. Name one of them, such as {found[0]}")
+        raise InputError(f"{name} holds {counted(len(found), 'document')}. Name one of them, such as {shown(found[0])}")
     return found[0]

@@ -21,14 +21,14 @@ Told = Callable[[str, int, int | None, str], None]
 
 
 @contextmanager
-def shown_progress(*, quiet: bool) -> Iterator[Told]:
+def shown_progress(quiet: bool) -> Iterator[Told]:
     """Where to tell progress, while the block runs."""
     console = stderr()
     if quiet:
         yield _nothing
     elif console.is_terminal and not console.is_dumb_terminal:
-        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.fields[figures]}"))
-        with Progress(*columns, console=console, transient=True) as bar:
+        said, figures = TextColumn("{task.description}"), TextColumn("{task.fields[figures]}")
+        with Progress(SpinnerColumn(), said, BarColumn(24), figures, console=console, transient=True) as bar:
             task = bar.add_task("opening", total=None, figures="")
 
             def tell(what: str, done: int, total: int | None, figures: str) -> None:
@@ -57,9 +57,9 @@ class _Lines:
 
 
 @contextmanager
-def ingest_progress(*, quiet: bool) -> Iterator[ProgressCallback]:
+def ingest_progress(quiet: bool) -> Iterator[ProgressCallback]:
     """A callback for add, sync and reindex."""
-    with shown_progress(quiet=quiet) as tell:
+    with shown_progress(quiet) as tell:
 
         def callback(at: IngestProgress) -> None:
             total = at.documents_total
@@ -71,7 +71,8 @@ def ingest_progress(*, quiet: bool) -> Iterator[ProgressCallback]:
 
 
 def _figures(at: IngestProgress, total: int | None) -> str:
-    parts = [counted(at.documents_done, "document") if total is None else f"{at.documents_done:,} of {total:,} documents"]
+    done = counted(at.documents_done, "document")
+    parts = [done if total is None else f"{at.documents_done:,} of {counted(total, 'document')}"]
     if at.documents_done and at.seconds >= 1:
         parts.append(f"{at.documents_per_s:,.0f}/s")
         if total is not None and at.seconds_left is not None and total > at.documents_done:

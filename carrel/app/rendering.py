@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 LISTED = 10
 _QUOTE_CHARACTERS = 600
 _SNIPPET_CHARACTERS = 320
+_FIGURES_WIDTH = 34  # of the columns beside document and title, gaps included
 
 
 def counted(number: int, what: str) -> str:
@@ -33,7 +35,7 @@ def counted(number: int, what: str) -> str:
 
 
 def _table(*columns: str, right: Sequence[str] = ()) -> Table:
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="bold", show_edge=False)
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold", show_edge=False)
     for column in columns:
         number = column in right
         table.add_column(column, justify="right" if number else "left", no_wrap=number, overflow="fold")
@@ -48,25 +50,29 @@ def _indented(item: RenderableType, by: int = 4) -> Padding:
 
 
 def answer(found: Answer) -> Iterator[RenderableType]:
+    """The answer and its citations."""
     yield Text(clean(found.text), style="dim" if found.abstained else "bold")
-    for citation in found.citations:
+    numbers = dict.fromkeys(citation.number for citation in found.citations)
+    for number in sorted(numbers):
         yield Text()
-        yield _citation(citation)
+        yield Group(*_cited(number, [citation for citation in found.citations if citation.number == number]))
 
 
-def _citation(citation: Citation) -> Group:
-    source = shown(citation.source or citation.document_id)
-    head = Text.assemble((f"[{citation.number}] ", "bold cyan"), clean(citation.title or source))
-    where = [shown(citation.document_id)]
-    if citation.page is not None:
-        where.append(f"page {citation.page}")
-    where.append(f"characters {citation.start:,}–{citation.end:,}")
-    quote = _shortened(citation.quote.strip(), _QUOTE_CHARACTERS)
-    return Group(
-        head,
-        _indented(Text(", ".join(where), style="cyan")),
-        _indented(Text(f"“{clean(quote)}”", style="italic")),
-    )
+def _cited(number: int, citations: Sequence[Citation]) -> Iterator[RenderableType]:
+    """All that was quoted under one number: a passage can be quoted more than once."""
+    first = citations[0]
+    title = first.title or shown(first.source or first.document_id)
+    yield Text.assemble((f"[{number}] ", "bold cyan"), clean(" ".join(title.split())))
+    for citation in citations:
+        yield _indented(Text(_place(citation), style="cyan"))
+        quote = _shortened(citation.quote.strip(), _QUOTE_CHARACTERS)
+        yield _indented(Text(f"“{clean(quote)}”", style="italic"))
+
+
+def _place(found: Citation | Passage) -> str:
+    """Document, page and characters."""
+    page = [] if found.page is None else [f"page {found.page}"]
+    return ", ".join([shown(found.document_id), *page, f"characters {found.start:,}–{found.end:,}"])
 
 
 def _shortened(text: str, most: int) -> str:
@@ -106,27 +112,20 @@ def passages(found: Sequence[Passage], *, explain: bool) -> Iterator[RenderableT
             yield Text()
         title = (passage.prefix.partition("\n")[0] or passage.title).strip()
         head = Text.assemble((f"{number}. ", "bold cyan"), (clean(title), "bold"))
-        score = _score(passage)
-        where = [shown(passage.document_id)]
-        if passage.page is not None:
-            where.append(f"page {passage.page}")
-        where.append(f"characters {passage.start:,}–{passage.end:,}")
         snippet = " ".join(" … ".join(passage.pieces).split())
         yield Group(
             head,
-            _indented(Text.assemble((", ".join(where), "cyan"), (f"  {score}", "dim"))),
+            _indented(Text.assemble((_place(passage), "cyan"), (f"  {_score(passage)}", "dim"))),
             *([_indented(Text(_all_scores(passage), style="dim"))] if explain else []),
             _indented(Text(clean(_shortened(snippet, _SNIPPET_CHARACTERS)))),
         )
 
 
 def _score(passage: Passage) -> str:
+    """The score that ranked it: the last that was given."""
     scores = passage.scores
-    ranked = (scores.relevance, scores.fused, scores.rank_fused, scores.dense, scores.lexical)
-    if scores.rank_fused is not None:
-        ranked = (scores.rank_fused, *ranked)
-    best = next((score for score in ranked if score is not None), None)
-    return "" if best is None else f"score {best:.3f}"
+    ranked = (scores.relevance, scores.rank_fused, scores.fused, scores.dense, scores.lexical)
+    return next((f"score {score:.3f}" for score in ranked if score is not None), "")
 
 
 def _all_scores(passage: Passage) -> str:
@@ -150,8 +149,7 @@ def trace(found: Trace) -> Iterator[RenderableType]:
         return
     yield Text(f"In the context with {counted(len(found.passages), 'passage')}:", style="bold")
     for passage in found.passages:
-        page = f"page {passage.page}, " if passage.page is not None else ""
-        yield _indented(Text(f"{page}characters {passage.start:,}–{passage.end:,}"), 2)
+        yield _indented(Text(_place(passage), style="cyan"), 2)
 
 
 def _shorter_paths(message: str) -> str:
@@ -161,8 +159,12 @@ def _shorter_paths(message: str) -> str:
 # -- documents --------------------------------------------------------------------------------
 
 
-def documents(found: Sequence[DocumentInfo]) -> Table:
+def documents(found: Sequence[DocumentInfo], width: int) -> Table:
+    """One line a document: where room is short, it is the title that is cut."""
     table = _table("document", "title", "characters", "chunks", "changed", right=("characters", "chunks", "changed"))
+    longest = max((len(shown(info.id)) for info in found), default=0)
+    titles = table.columns[1]
+    titles.no_wrap, titles.overflow, titles.max_width = True, "ellipsis", max(12, width - longest - _FIGURES_WIDTH)
     for info in found:
         id = shown(info.id)  # noqa: A001
         title = "" if info.title == info.id else clean(" ".join(info.title.split()))
@@ -178,13 +180,14 @@ def _day(seconds: float) -> str:
 def document_head(found: Document) -> Table:
     """What is known of a document, line by line."""
     table = Table.grid(padding=(0, 2, 0, 0))
+    length, pages = counted(len(found.text), "character"), counted(len(found.pages), "page")
     rows = [
         ("id", shown(found.id)),
         ("title", clean(found.title)),
         ("source", shown(found.source) if found.source != found.id else ""),
         ("type", f"{found.media_type}, read by {found.extractor}"),
-        ("length", counted(len(found.text), "character") + (f", {counted(len(found.pages), 'page')}" if found.pages else "")),
-        ("changed", "" if found.modified_at is None else datetime.fromtimestamp(found.modified_at).strftime("%Y-%m-%d %H:%M")),
+        ("length", f"{length}, {pages}" if found.pages else length),
+        ("changed", "" if found.modified_at is None else _day(found.modified_at)),
         *((key, clean(_value(value))) for key, value in found.metadata.items()),
     ]
     for name, value in rows:
@@ -212,10 +215,12 @@ def report(found: IngestReport, library: str, *, verbose: bool) -> Iterator[Rend
         documents = len(found.added) + len(found.updated) + len(found.unchanged)
         rate = f", {documents / found.seconds:,.0f} documents/s" if found.seconds > 0 and documents > 1 else ""
         chunks = f"{counted(found.chunks, 'chunk')} in " if found.chunks else ""
-        yield Text.assemble(
-            (f"{', '.join(counts)}.", "bold"), (f" {chunks}{found.seconds:.1f} s{rate}. Library: {clean(library)}", "dim")
-        )
-    yield from _listed("skipped", [f"{shown(skip.id)}: {_reason(skip.id, skip.reason)}" for skip in found.skipped], verbose)
+        figures = f" {chunks}{found.seconds:.1f} s{rate}. Library: {clean(library)}"
+        yield Text.assemble((f"{', '.join(counts)}.", "bold"), (figures, "dim"))
+    reasons = Counter(skipped.reason for skipped in found.skipped)
+    rare_first = sorted(found.skipped, key=lambda skipped: reasons[skipped.reason])
+    lines = [f"{shown(skipped.id)}: {_reason(skipped.id, skipped.reason)}" for skipped in rare_first]
+    yield from _listed("skipped", lines, verbose)
 
 
 def _reason(id: str, reason: str) -> str:  # noqa: A002
@@ -245,6 +250,7 @@ def _listed(name: str, lines: Sequence[str], verbose: bool) -> Iterator[Renderab
 
 
 def checks(found: Iterable[Check]) -> Table:
+    """What doctor found, and what to do."""
     table = Table.grid(padding=(0, 2, 0, 0))
     for check in found:
         mark = Text("ok", style="green") if check.ok else Text("problem", style="bold red")
@@ -256,9 +262,11 @@ def checks(found: Iterable[Check]) -> Table:
 
 
 def methods(found: Sequence[Method]) -> Table:
+    """The methods, by kind."""
     table = _table("kind", "name", "idea", "source")
     before = ""
     for method in found:
-        table.add_row(method.kind if method.kind != before else "", method.name, method.idea.replace("``", ""), Text(method.citation, style="dim"))
+        kind = "" if method.kind == before else method.kind
+        table.add_row(kind, method.name, method.idea.replace("``", ""), Text(method.citation, style="dim"))
         before = method.kind
     return table

@@ -40,6 +40,7 @@ Object = dict[str, Any]
 
 
 def report(found: values.IngestReport, library: str) -> Object:
+    """What an ingest did."""
     listed = {name: list(getattr(found, name)) for name in ("added", "updated", "unchanged", "removed")}
     return {
         "library": library,
@@ -56,6 +57,7 @@ def report(found: values.IngestReport, library: str) -> Object:
 
 
 def passages(found: Iterable[values.Passage]) -> list[Object]:
+    """Passages, numbered as they are ranked or arranged."""
     return [
         {
             "number": number,
@@ -75,6 +77,7 @@ def passages(found: Iterable[values.Passage]) -> list[Object]:
 
 
 def ledger(found: values.Ledger) -> Object:
+    """The account of a call."""
     return {
         "tokenizer": found.tokenizer,
         "seconds": round(found.seconds, 6),
@@ -106,6 +109,7 @@ def plain(value: object) -> Any:
 
 
 def answer(found: values.Answer) -> Object:
+    """An answer with its evidence."""
     return {
         "question": found.question,
         "answer": found.text,
@@ -121,6 +125,7 @@ def answer(found: values.Answer) -> Object:
 
 
 def context(found: values.Context) -> Object:
+    """A context and what it was made of."""
     return {
         "question": found.question,
         "text": found.text,
@@ -133,6 +138,7 @@ def context(found: values.Context) -> Object:
 
 
 def trace(found: Trace) -> Object:
+    """The way of a document through the stages."""
     return {
         "document_id": found.document_id,
         "question": found.question,
@@ -143,10 +149,12 @@ def trace(found: Trace) -> Object:
 
 
 def documents(found: Iterable[DocumentInfo]) -> list[Object]:
+    """What a library knows of its documents."""
     return [{**asdict(info), "metadata": dict(info.metadata)} for info in found]
 
 
 def document(found: values.Document) -> Object:
+    """A document with its text."""
     return {
         "id": found.id,
         "title": found.title,
@@ -162,6 +170,7 @@ def document(found: values.Document) -> Object:
 
 
 def checks(found: Iterable[Check], library: str) -> Object:
+    """What doctor found."""
     listed = [asdict(check) for check in found]
     return {"library": library, "ok": all(check["ok"] for check in listed), "checks": listed}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -51,13 +52,13 @@ class MiniLM(TextEncoder):
 
     @cached_property
     def fingerprint(self) -> str:
-        model = self.folder / "model.onnx"
+        """Made of the recorded hashes of the model's files; ``carrel doctor`` checks the files against them."""
         try:
-            known = (self.folder / "provenance.json").read_text(encoding="utf-8")
-            size_bytes = model.stat().st_size
-        except OSError as error:
-            raise ModelError(f"cannot read the embedder in {self.folder}: {error}. Reinstall carrel.") from error
-        return digest("minilm/1", known, str(size_bytes))
+            known = json.loads((self.folder / "provenance.json").read_text(encoding="utf-8"))["files_sha256"]
+            size_bytes = (self.folder / "model.onnx").stat().st_size
+            return digest("minilm/1", known["model.onnx"], known["tokenizer.json"], str(size_bytes))
+        except (OSError, ValueError, KeyError) as error:
+            raise ModelError(f"cannot read the embedder in {self.folder}: {error!r}. Reinstall carrel.") from error
 
     @cached_property
     def tokenizer(self) -> FileTokenizer:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import ClassVar
 
 import numpy as np
@@ -15,10 +16,12 @@ from carrel.retrieval.indexes.lexical import query_terms
 from carrel.retrieval.merging import trimmed
 from carrel.retrieval.sentences import split_sentences
 from carrel.tokens import Tokenizer
-from carrel.types import Citation, Completion, Passage, Prompt, Usage
+from carrel.types import Citation, Completion, Passage, Prompt, Span, Usage
 
 ABSTENTION = "The documents do not seem to answer this question."
 _WORDS = re.compile(r"\w+")
+_ROW = re.compile(r"\s*(?:\||[^\n:;|]{1,40}: [^\n;]*; )")
+_LINE_END = re.compile(r"\n")
 _MOST_SENTENCES = 48
 
 
@@ -39,12 +42,14 @@ class ExtractiveGenerator(Generator):
     ----------
     encoder : embeds the question and the sentences.
     most_sentences : sentences quoted at most.
-    threshold : least score of the best sentence, 0 to 1; below it the answer is an abstention.
+    threshold : least score of the best sentence, 0 to 1; below it the answer is an abstention. The default
+        balances answers given where there is one against abstentions where there is none
+        (training/extractive/calibrate.py).
     """
 
     name: ClassVar[str] = "extractive"
 
-    def __init__(self, encoder: TextEncoder, *, most_sentences: int = 2, threshold: float = 0.5) -> None:
+    def __init__(self, encoder: TextEncoder, *, most_sentences: int = 2, threshold: float = 0.42) -> None:
         self.encoder, self.most_sentences, self.threshold = encoder, most_sentences, threshold
 
     @property
@@ -66,16 +71,11 @@ class ExtractiveGenerator(Generator):
         return self._quote(prompt, [sentences[index] for index in chosen], used, best)
 
     def _scores(self, question: str, sentences: Sequence[_Sentence]) -> np.ndarray:
-        """(sentences,): mean of the cosine under its heading and of the share of the question's words."""
+        """(sentences,): mean of the cosine and the share of the question's words, each under its heading."""
         texts = [f"{s.passage.prefix or s.passage.title}\n{s.text}" for s in sentences]
         vectors: Vectors = self.encoder.encode_texts([question, *texts])
         similarity = vectors[1:] @ vectors[0]
-        terms = {_stem(term) for term in query_terms(question)}
-        shares = []
-        for text in texts:
-            words = {_stem(word) for word in _WORDS.findall(text.lower())}
-            shares.append(len(terms & words) / max(1, len(terms)))
-        scores: np.ndarray = 0.5 * similarity + 0.5 * np.array(shares)
+        scores: np.ndarray = 0.5 * similarity + 0.5 * _shares(question, texts)
         return scores
 
     def _abstain(self, used: int, best: float) -> Completion:
@@ -109,10 +109,37 @@ def _sentences(passages: Sequence[Passage]) -> list[_Sentence]:
         parts = [(passage.start, passage.end)] if passage.kept is None else [(s.start, s.end) for s in passage.kept]
         for start, end in parts:
             for span in split_sentences(passage.text, start - passage.start, end - passage.start):
-                exact, text = trimmed(passage.start + span.start, passage.text[span.start : span.end])
-                if _WORDS.search(text):
-                    out.append(_Sentence(passage, exact.start, exact.end, text))
+                for row in _rows(passage.text, span):
+                    exact, text = trimmed(passage.start + row.start, passage.text[row.start : row.end])
+                    if _says_something(text):
+                        out.append(_Sentence(passage, exact.start, exact.end, text))
     return out
+
+
+def _rows(text: str, span: Span) -> list[Span]:
+    """The rows of a table, which have no full stops between them; else the sentence as it is."""
+    if not _ROW.match(text, span.start, span.end):
+        return [span]
+    cuts = [span.start, *(m.end() for m in _LINE_END.finditer(text, span.start, span.end)), span.end]
+    return [Span(start, end) for start, end in pairwise(cuts) if start < end]
+
+
+def _says_something(text: str) -> bool:
+    """Not a heading, a rule or a lone label."""
+    words = _WORDS.findall(text)
+    return len(words) >= 4 or (len(words) >= 2 and text[-1] in ".!?:;|)" and not text.startswith("#"))
+
+
+def _shares(question: str, texts: Sequence[str]) -> np.ndarray:
+    """(texts,): share of the question's words that each has, a rare word counting more than one that all have."""
+    terms = sorted({_stem(term) for term in query_terms(question)})
+    found = np.zeros((len(texts), len(terms)))
+    for row, text in enumerate(texts):
+        words = {_stem(word) for word in _WORDS.findall(text.lower())}
+        found[row] = [term in words for term in terms]
+    weights = np.log(1 + len(texts) / (1 + found.sum(axis=0)))
+    shares: np.ndarray = found @ weights / max(float(weights.sum()), 1e-9)
+    return shares
 
 
 def _stem(word: str) -> str:

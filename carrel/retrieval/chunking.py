@@ -90,6 +90,7 @@ class _Chunker:
         self.text = document.text
         self.counter = _Counter(self.text, tokenizer)
         self.prefixes: dict[tuple[str, ...], tuple[str, int]] = {}
+        self.prefix_tokens: dict[str, int] = {}
 
     def chunks(self) -> list[Chunk]:
         drafts: list[Chunk] = []
@@ -138,8 +139,29 @@ class _Chunker:
         tokens = self.counter.count(whole.start, whole.end)
         target = min(self.options.target_tokens, room)
         if tokens <= target and len(whole) <= room * _CHARACTERS_PER_TOKEN:
-            return [whole]
-        return self._balanced(list(self._group_atoms(group, room)), tokens, target, room)
+            return list(self._halved(whole, room))
+        pieces = self._balanced(list(self._group_atoms(group, room)), tokens, target, room)
+        return [part for piece in pieces for part in self._halved(piece, room)]
+
+    def _halved(self, span: Span, room: int) -> Iterator[Span]:
+        """The span; in two where a cut through a word has made more tokens of it than fit."""
+        if len(span) == 1 or self._tokens(span) <= room:
+            yield span
+            return
+        middle = self.counter.advance(span.start, self.counter.count(span.start, span.end) // 2)
+        if middle is None or not span.start < middle < span.end:
+            middle = (span.start + span.end) // 2
+        yield from self._halved(Span(span.start, middle), room)
+        yield from self._halved(Span(middle, span.end), room)
+
+    def _tokens(self, span: Span) -> int:
+        """The tokens of the span's text alone: where it begins or ends inside a word they are counted anew."""
+        if self._between_words(span.start) and self._between_words(span.end):
+            return self.counter.count(span.start, span.end)
+        return self.tokenizer.count(self.text[span.start : span.end])
+
+    def _between_words(self, offset: int) -> bool:
+        return offset in (0, len(self.text)) or self.text[offset - 1].isspace() or self.text[offset].isspace()
 
     def _group_atoms(self, group: Sequence[_Unit], room: int) -> Iterator[Span]:
         """The atoms of a group's units; a heading is one with the beginning of the text that it heads."""
@@ -209,6 +231,10 @@ class _Chunker:
 
     def _room(self, group: Sequence[_Unit]) -> int:
         prefix_tokens = max(self._prefix((*unit.path, unit.block.header))[1] for unit in group)
+        return self._beside(prefix_tokens)
+
+    def _beside(self, prefix_tokens: int) -> int:
+        """The tokens that a text may have under a prefix of so many."""
         return max(16, self.options.max_tokens - _SPECIAL_TOKENS - prefix_tokens)
 
     def _prefix(self, parts: tuple[str, ...]) -> tuple[str, int]:
@@ -221,7 +247,9 @@ class _Chunker:
             if parts[-1]:
                 header = self.tokenizer.truncate(parts[-1], limit)
                 lines = f"{lines}\n{header}" if lines else header
-            self.prefixes[parts] = (lines, self.tokenizer.count(lines))
+            if lines not in self.prefix_tokens:
+                self.prefix_tokens[lines] = self.tokenizer.count(lines)
+            self.prefixes[parts] = (lines, self.prefix_tokens[lines])
         return self.prefixes[parts]
 
     def _draft(self, span: Span, unit: _Unit) -> Chunk:
@@ -233,7 +261,7 @@ class _Chunker:
     def _chunk(self, span: Span, prefix: str) -> Chunk:
         pages = self.document.pages
         page = max(1, bisect.bisect_right(pages, span.start)) if pages else None
-        tokens = self.counter.count(span.start, span.end)
+        tokens = self._tokens(span)
         return Chunk(0, span.start, span.end, self.text[span.start : span.end], prefix, tokens, page)
 
     def _joined(self, drafts: Sequence[Chunk]) -> list[Chunk]:
@@ -242,18 +270,19 @@ class _Chunker:
         for chunk in drafts:
             last = out[-1] if out else None
             if last is not None and self._worth_joining(last, chunk):
-                out[-1] = self._chunk(Span(last.start, chunk.end), last.prefix if last.tokens else chunk.prefix)
+                out[-1] = self._chunk(Span(last.start, chunk.end), last.prefix if last.text.strip() else chunk.prefix)
             else:
                 out.append(chunk)
         return out
 
     def _worth_joining(self, last: Chunk, chunk: Chunk) -> bool:
-        if not chunk.tokens or not last.tokens:  # white space only
+        if not chunk.text.strip() or not last.text.strip():
             return True
         small = last.tokens < self.options.merge_below or chunk.tokens < self.options.merge_below // 2
         related = chunk.prefix == last.prefix or chunk.prefix.startswith(f"{last.prefix}{_PREFIX_SEPARATOR}")
         length = chunk.end - last.start
-        fits = last.tokens + chunk.tokens <= self.options.target_tokens
+        most = min(self.options.target_tokens, self._beside(self.prefix_tokens[last.prefix]))
+        fits = last.tokens + chunk.tokens <= most
         return small and related and fits and length <= self.options.target_tokens * _CHARACTERS_PER_TOKEN
 
 

@@ -25,6 +25,7 @@ _COLUMNS: dict[str, ColumnElement[Any]] = {
     "modified_at": schema.documents.c.modified_at,
     "added_at": schema.documents.c.added_at,
 }
+_BEYOND = 2**63
 _ORDERINGS = ("<", "<=", ">", ">=")
 _OPERATORS = ("==", "!=", *_ORDERINGS, "in", "not in", "exists", "contains")
 
@@ -59,7 +60,18 @@ def _clause(field: str, condition: object) -> ColumnElement[bool]:
     return and_(*(_compare(field, operator, value) for operator, value in condition.items()))
 
 
+def _check_text(text: object) -> None:
+    """Refuse what no database can hold: a field that is no text, and halves of surrogate pairs."""
+    if not isinstance(text, str):
+        raise FilterError(f"the name of a field is a text, not {text!r}")
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise FilterError(f"{text!r} is no valid text ({error.reason})") from error
+
+
 def _compare(field: str, operator: str, value: object) -> ColumnElement[bool]:
+    _check_text(field)
     if operator not in _OPERATORS:
         raise FilterError(f"unknown operator {operator!r} on {field!r}. Use one of: {', '.join(_OPERATORS)}")
     if operator == "exists":
@@ -78,17 +90,21 @@ def _compare(field: str, operator: str, value: object) -> ColumnElement[bool]:
     return _ordered(field, operator, value)
 
 
-def _path(field: str) -> str:
-    escaped = field.replace('"', '""')
-    return f'$."{escaped}"'
+def _member(field: str, column: str) -> ColumnElement[Any]:
+    """The type or the value of a metadata field, NULL where it is missing.
+
+    By its decoded name: a JSON path would see names as they are escaped, and quotes in them as syntax.
+    """
+    members = func.json_each(schema.documents.c.metadata).table_valued("key", "value", "type")
+    return select(members.c[column]).select_from(members).where(members.c.key == field).scalar_subquery()
 
 
 def _type(field: str) -> ColumnElement[Any]:
-    return func.coalesce(func.json_type(schema.documents.c.metadata, _path(field)), "missing")
+    return func.coalesce(_member(field, "type"), "missing")
 
 
 def _value(field: str) -> ColumnElement[Any]:
-    return func.json_extract(schema.documents.c.metadata, _path(field))
+    return _member(field, "value")
 
 
 def _types(field: str, value: object) -> tuple[str, ...]:
@@ -96,8 +112,11 @@ def _types(field: str, value: object) -> tuple[str, ...]:
     if isinstance(value, bool):
         return ("true", "false")
     if isinstance(value, (int, float)):
+        if value != value or (isinstance(value, int) and not -_BEYOND <= value < _BEYOND):
+            raise FilterError(f"cannot compare {field!r} with {value!r}: it is no number, or one beyond 64 bits")
         return ("integer", "real")
     if isinstance(value, str):
+        _check_text(value)
         return ("text",)
     raise FilterError(f"cannot compare {field!r} with a {type(value).__name__}. Use a text, a number, true or false.")
 
@@ -140,18 +159,15 @@ def _contains(field: str, value: object) -> ColumnElement[bool]:
     """A list holds the value, or a text holds it as a part."""
     if not isinstance(value, (str, int, float)):
         raise FilterError(f"'contains' on {field!r} takes a text or a number")
+    types = _types(field, value)
     if field in _COLUMNS:
         return func.coalesce(func.instr(_COLUMNS[field], str(value)) > 0, false())
-    items = func.json_each(schema.documents.c.metadata, _path(field)).table_valued("value", "type", name="items")
+    items = func.json_each(func.iif(_type(field) == "array", _value(field), "[]")).table_valued("value", "type")
     in_list = exists(
-        select(text("1")).select_from(items).where(items.c.value == value, items.c.type.in_(_types(field, value)))
+        select(text("1")).select_from(items).where(items.c.value == value, items.c.type.in_(types))
     )
     in_text = and_(_type(field) == "text", func.instr(_value(field), str(value)) > 0)
-    return (
-        or_(and_(_type(field) == "array", in_list), in_text)
-        if isinstance(value, str)
-        else and_(_type(field) == "array", in_list)
-    )
+    return or_(in_list, in_text) if isinstance(value, str) else in_list
 
 
 __all__ = ["Where", "compile_filter"]

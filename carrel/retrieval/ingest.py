@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -110,7 +111,7 @@ class Ingest:
         progress: ProgressCallback | None = None,
     ) -> None:
         self.store, self.scope, self.encoder = store, scope, encoder
-        self.options = options or ChunkingOptions(max_tokens=encoder.max_chunk_tokens)
+        self.options = options or _chunking(encoder.max_chunk_tokens)
         self.dry_run, self.progress = dry_run, progress
         self.lexical = LexicalIndex(scope)
         self.outcome = _Outcome()
@@ -193,7 +194,7 @@ class Ingest:
 
     def _file(self, file: FoundFile) -> Iterator[_Work]:
         """The documents of a file, or nothing when it is as it was."""
-        path = file.path
+        path = file.path.encode("utf-8", "backslashreplace").decode()  # as loaders name it: a name may be no valid text
         with self.store.read() as connection:
             known = connection.execute(
                 select(schema.files).where(schema.files.c.collection_id == self.scope.id, schema.files.c.path == path)
@@ -207,7 +208,7 @@ class Ingest:
             self._unchanged_file(path)
             return
         try:
-            data = Path(path).read_bytes()
+            data = Path(file.path).read_bytes()
             content_hash = hashlib.blake2b(data, digest_size=16).hexdigest()
             loader = loader_for(path, data)
             extractor = f"{loader.name}/{loader.version}"
@@ -280,6 +281,8 @@ class Ingest:
         documents = [document for work in batch for document in work.documents]
         chunked = [(document, self._chunk(document)) for document in documents]
         if self.dry_run:
+            with self.store.read() as connection:
+                self.outcome.removed += [key for work in batch for key in self._gone(connection, work)]
             self._tell("planning")
             return
         self._tell("embedding", documents[0].id if documents else "")
@@ -334,14 +337,14 @@ class Ingest:
 
     def _finish_file(self, connection: Connection, work: _Work) -> None:
         """Remove the documents that a file no longer holds, and record how it was read."""
-        if work.file is None:
-            return
-        if work.whole_file:
-            gone = [
-                key for key in stored.keys_of_source(connection, self.scope, work.file.path) if key not in self._seen
-            ]
-            self.outcome.removed += stored.remove_documents(connection, self.scope, gone)
+        self.outcome.removed += stored.remove_documents(connection, self.scope, self._gone(connection, work))
+        if work.file is not None and work.whole_file:
             self._record(connection, work.file)
+
+    def _gone(self, connection: Connection, work: _Work) -> list[str]:
+        if work.file is None or not work.whole_file:
+            return []
+        return [key for key in stored.keys_of_source(connection, self.scope, work.file.path) if key not in self._seen]
 
     def _record(self, connection: Connection, record: _FileRead) -> None:
         table = schema.files
@@ -370,6 +373,12 @@ class Ingest:
             )
 
 
+def _chunking(max_tokens: int) -> ChunkingOptions:
+    """The usual lengths, shorter for an encoder that takes less: what is joined must fit under the cap too."""
+    usual = ChunkingOptions()
+    return replace(usual, target_tokens=min(usual.target_tokens, max_tokens // 2), max_tokens=max_tokens)
+
+
 def _problem(document: Document) -> str | None:
     """Why a document cannot be added, or None."""
     if not document.id:
@@ -378,6 +387,12 @@ def _problem(document: Document) -> str | None:
         return "it holds no text"
     if "\x00" in document.text:
         return "its text holds NUL characters, so it is probably not text"
+    try:
+        for text in (document.id, document.text, document.title, document.source):
+            text.encode("utf-8")
+        json.dumps(dict(document.metadata), ensure_ascii=False, allow_nan=False).encode("utf-8")
+    except (TypeError, ValueError) as error:  # halves of surrogate pairs, dates, NaN
+        return f"it cannot be stored: {error}"
     return None
 
 

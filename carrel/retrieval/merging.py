@@ -95,7 +95,7 @@ class Repeats:
 
 def _shingles(text: str) -> set[int]:
     """Hashes of the three-word sequences; of all words together when there are fewer."""
-    words = _WORDS.findall(text.lower())
+    words = _WORDS.findall(text.lower()) or text.split()
     if len(words) < 3:
         return {hash(tuple(words))}
     return {hash(triple) for triple in zip(words, words[1:], words[2:], strict=False)}

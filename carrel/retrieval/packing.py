@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -17,6 +18,7 @@ from carrel.types import Order, Passage, Span
 SEPARATOR = "\n\n"
 ELLIPSIS = " … "
 _LONGEST_SENTENCE_TOKENS = 64
+_MOST_CUTS = 3  # passages looked at for sentences that fill what is left
 _LEAST_ROOM_TOKENS = 24  # less is not worth another header
 _BREAKS = r"\n\r\v\f\x1c-\x1e\x85\u2028\u2029"
 _FAKE_HEADER = re.compile(rf"(?:^|(?<=[{_BREAKS}]))([^\S{_BREAKS}]*)(?=\[\d+\])")
@@ -36,7 +38,7 @@ def _one_line(text: str) -> str:
 
 
 def _escaped(text: str) -> str:
-    return _FAKE_HEADER.sub(r"\1\\", text)
+    return _FAKE_HEADER.sub(r"\1\\", text) if "[" in text else text
 
 
 def _body(passage: Passage) -> str:
@@ -78,6 +80,7 @@ class Packer:
         self.tokenizer, self.budget, self.order = tokenizer, budget, order
         self.terms = frozenset(query_terms(question))
         self._counted = dict(known or {})
+        self._sizes: dict[int, tuple[Passage, int]] = {}  # by identity; holding the passage keeps its id its own
 
     def pack(self, ranked: Iterable[Passage]) -> Packed:
         """Pack passages that come best first; no more of them are read than fit.
@@ -87,7 +90,7 @@ class Packer:
         BudgetError : not even one sentence fits.
         """
         chosen: list[Passage] = []
-        taken, was_cut = 0, False
+        taken, cuts = 0, 0
         first: Passage | None = None
         for passage in ranked:
             first = first or passage
@@ -95,14 +98,15 @@ class Packer:
             if self._estimate(grown) <= self.budget:
                 chosen, taken = grown, taken + 1
                 continue
+            cuts += 1
             part = self._cut(chosen, passage)
             if part is not None:
-                chosen, taken, was_cut = merge_spans([*chosen, part]), taken + 1, True
-            if self.budget - self._estimate(chosen) < _LEAST_ROOM_TOKENS:
+                chosen, taken = merge_spans([*chosen, part]), taken + 1
+            if self.budget - self._estimate(chosen) < _LEAST_ROOM_TOKENS or (cuts >= _MOST_CUTS and chosen):
                 break
         if first is None:
             return Packed(arrange([], self.order), "", 0, 0, False)
-        return self._verified(chosen, taken, was_cut) or self._shortest(first)
+        return self._verified(chosen, taken, cuts > 0) or self._shortest(first)
 
     def _verified(self, chosen: list[Passage], taken: int, was_cut: bool) -> Packed | None:
         """Count the text as it is; a tokenizer whose parts do not add up costs passages, never the budget."""
@@ -121,7 +125,7 @@ class Packer:
         """The shortest sentence of a passage alone: the least that a budget must hold."""
         parts = [passage]
         if passage.kept is None:
-            parts = [_part(passage, span.start, span.end) for span in self._parts(passage.text)] or parts
+            parts = [_part(passage, span.start, span.end) for span in self._parts_of(passage)] or parts
         needed, part = min(((self.tokenizer.count(block(part, 1)), part) for part in parts), key=lambda pair: pair[0])
         if needed <= self.budget:
             return Packed([part], block(part, 1), needed, 1, True)
@@ -140,7 +144,10 @@ class Packer:
         return parts + self._count(SEPARATOR) * max(0, len(passages) - 1)
 
     def _block_tokens(self, passage: Passage) -> int:
-        return self._count(header(passage, 1) + "\n") + self._count(_body(passage))
+        if id(passage) not in self._sizes:
+            tokens = self._count(header(passage, 1) + "\n") + self._count(_body(passage))
+            self._sizes[id(passage)] = (passage, tokens)
+        return self._sizes[id(passage)][1]
 
     def _cut(self, chosen: Sequence[Passage], passage: Passage, spare: int = 0) -> Passage | None:
         """The run of sentences of a passage that fits the room left and has most words of the question."""
@@ -148,10 +155,11 @@ class Packer:
             return None
         room = self.budget - spare - self._estimate(chosen) - self._count(SEPARATOR) * bool(chosen)
         room -= self._count(header(passage, 1) + "\n")
-        sentences = self._parts(passage.text)
-        if room <= 0 or not sentences:
+        if room <= 0:
             return None
-        tokens = [self._count(_escaped(passage.text[s.start : s.end].strip())) for s in sentences]
+        starts = [start for start, _ in self.tokenizer.offsets(passage.text)]
+        sentences = _parts(passage.text, starts)
+        tokens = [bisect_left(starts, s.end) - bisect_left(starts, s.start) for s in sentences]
         best: tuple[int, int, int] | None = None  # (terms, -first, end)
         for first in range(len(sentences)):
             total, end = 0, first
@@ -166,25 +174,26 @@ class Packer:
             return None
         return _part(passage, sentences[-best[1]].start, sentences[best[2] - 1].end)
 
-    def _parts(self, text: str) -> list[Span]:
-        """Sentences; what runs on without an end (a dump, a list on one line) is parted between its words."""
-        parts: list[Span] = []
-        for sentence in split_sentences(text):
-            if self._count(text[sentence.start : sentence.end].strip()) <= _LONGEST_SENTENCE_TOKENS:
-                parts.append(sentence)
-                continue
-            start = sentence.start
-            for _, end in self.tokenizer.offsets(text[sentence.start : sentence.end])[
-                _LONGEST_SENTENCE_TOKENS - 1 :: _LONGEST_SENTENCE_TOKENS
-            ]:
-                stop = sentence.start + end
-                while stop < sentence.end and not text[stop].isspace():
-                    stop += 1
-                if start < stop < sentence.end:
-                    parts.append(Span(start, stop))
-                    start = stop
-            parts.append(Span(start, sentence.end))
-        return parts
+    def _parts_of(self, passage: Passage) -> list[Span]:
+        return _parts(passage.text, [start for start, _ in self.tokenizer.offsets(passage.text)])
+
+
+def _parts(text: str, starts: Sequence[int]) -> list[Span]:
+    """Sentences; what runs on without an end (a dump, a list on one line) is parted between its words.
+
+    ``starts`` are the offsets at which the tokens of the text start.
+    """
+    parts: list[Span] = []
+    for sentence in split_sentences(text):
+        start = sentence.start
+        first, end = bisect_left(starts, sentence.start), bisect_left(starts, sentence.end)
+        for stop in starts[first + _LONGEST_SENTENCE_TOKENS : end : _LONGEST_SENTENCE_TOKENS]:
+            place = next((i for i in range(stop, sentence.end) if text[i - 1].isspace()), sentence.end)
+            if start < place < sentence.end:
+                parts.append(Span(start, place))
+                start = place
+        parts.append(Span(start, sentence.end))
+    return parts
 
 
 def _part(passage: Passage, start: int, end: int) -> Passage:

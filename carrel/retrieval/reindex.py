@@ -32,7 +32,9 @@ def reindex(store: Store, scope: Scope, encoder: ChunkEncoder, progress: Progres
                 if sum(len(chunks) for _, _, chunks in batch) >= CHUNKS_A_COMMIT:
                     break
         if not batch:
-            break
+            if _switch(store, scope, encoder, encoder_id):
+                break
+            continue  # a document was added meanwhile
         vectors = encoder.encode_many([(document, chunks) for _, document, chunks in batch])
         with store.write() as connection:
             for (row, document, chunks), found in zip(batch, vectors, strict=True):
@@ -42,7 +44,7 @@ def reindex(store: Store, scope: Scope, encoder: ChunkEncoder, progress: Progres
                 for offset, (chunk, vector) in enumerate(zip(chunks, found, strict=True)):
                     chunk_id = row.first_chunk + offset
                     rows += stored.vector_rows(encoder_id, chunk_id, encoder.input_hash(document, chunk), vector)
-                connection.execute(insert(schema.vectors), rows)
+                connection.execute(insert(schema.vectors).prefix_with("OR REPLACE"), rows)  # another run may be at it
                 embedded += len(chunks)
                 tokens += sum(chunk.tokens for chunk in chunks)
         done += len(batch)
@@ -52,7 +54,6 @@ def reindex(store: Store, scope: Scope, encoder: ChunkEncoder, progress: Progres
                     "reindexing", done, done + total - len(batch), embedded, tokens, time.perf_counter() - started
                 )
             )
-    _switch(store, scope, encoder, encoder_id)
     return IngestReport(
         chunks=embedded,
         embedded=embedded,
@@ -95,9 +96,13 @@ def _waiting(connection: Connection, scope: Scope, encoder_id: int) -> tuple[Seq
     return connection.execute(query).all(), total
 
 
-def _switch(store: Store, scope: Scope, encoder: ChunkEncoder, encoder_id: int) -> None:
+def _switch(store: Store, scope: Scope, encoder: ChunkEncoder, encoder_id: int) -> bool:
+    """Make the new encoder the collection's own; False, and nothing done, while a document waits for its vectors."""
     vectors, chunks = schema.vectors, schema.chunks
     with store.write() as connection:
+        if _waiting(connection, scope, encoder_id)[1]:
+            return False
         stored.adopt_encoder(connection, scope, encoder)
         own = select(chunks.c.id).where(chunks.c.collection_id == scope.id)
         connection.execute(delete(vectors).where(vectors.c.encoder_id != encoder_id, vectors.c.chunk_id.in_(own)))
+    return True

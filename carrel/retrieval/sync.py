@@ -32,18 +32,22 @@ def remove(store: Store, scope: Scope, keys: Sequence[str]) -> tuple[str, ...]:
 def vanished(store: Store, scope: Scope, root: Path, report: IngestReport) -> list[str]:
     """Ids of documents that came from files under ``root`` which are no longer there, or no longer taken.
 
-    A file that is there but could not be read this time keeps its documents.
+    What is there but could not be read this time, a file or a whole folder, keeps its documents.
     """
     table = schema.documents
     with store.read() as connection:
         query = select(table.c.key, table.c.source).where(table.c.collection_id == scope.id).order_by(table.c.key)
         rows = connection.execute(query).all()
     present = {*report.added, *report.updated, *report.unchanged, *report.removed}
-    unread = {skipped.id for skipped in report.skipped}
+    there = {source for key, source in rows if key in present}
+    for skipped in report.skipped:  # a file, a part of one (path:line), or a folder
+        there |= {skipped.id, skipped.id.rpartition(":")[0]}
     return [
         key
         for key, source in rows
-        if key not in present and source not in unread and key not in unread and _under(source, root)
+        if key not in present
+        and _under(source, root)
+        and there.isdisjoint((source, *map(str, Path(source).parents)))
     ]
 
 

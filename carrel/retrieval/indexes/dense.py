@@ -60,7 +60,12 @@ class DenseIndex(DerivedIndex):
 
     def catch_up(self, connection: Connection) -> None:
         with self._lock:
-            super().catch_up(connection)
+            try:
+                super().catch_up(connection)
+            except BaseException:  # stopped halfway: what was applied would be applied again
+                self.clear(connection)
+                self._watermark = 0
+                raise
             dead = len(self._ids) - int(self._alive.sum())
             if dead and dead >= _DEAD_SHARE * len(self._ids):
                 self._reset(self._ids[self._alive], self._rows()[self._alive])
@@ -116,9 +121,15 @@ class DenseIndex(DerivedIndex):
             if count < len(mask):
                 selector = faiss.IDSelectorBitmap(np.packbits(mask, bitorder="little"))
                 parameters = faiss.SearchParameters(sel=selector)
-            wanted = min(count, limit * 4 if self._repeated else limit)
-            scores, rows = self._index.search(query[None, :], wanted, params=parameters)
-            return _best(self._ids[rows[0]], scores[0], limit)
+            wanted = limit * 4 if self._repeated else limit + 1
+            while True:
+                wanted = min(count, wanted)
+                scores, rows = self._index.search(query[None, :], wanted, params=parameters)
+                hits = _best(self._ids[rows[0]], scores[0], limit)
+                # rows as good as the last one found may be missing, and so may chunks
+                if wanted == count or (len(hits.ids) == limit and hits.scores[-1] > scores[0, -1]):
+                    return hits
+                wanted *= 4
 
     def scores(self, query: Vectors, ids: NDArray[np.int64]) -> NDArray[np.float64]:
         """Inner products with the given chunks; -1 for one that is not indexed."""
@@ -127,11 +138,17 @@ class DenseIndex(DerivedIndex):
             low, high = np.searchsorted(self._ids, ids, "left"), np.searchsorted(self._ids, ids, "right")
             live = high > low
             live[live] = self._alive[low[live]]
-            out[live] = rows[low[live]] @ query
+            out[live] = _products(rows[low[live]], query)
             if self._repeated:
                 for position in np.nonzero(live)[0]:
-                    out[position] = float((rows[low[position] : high[position]] @ query).max())
+                    out[position] = float(_products(rows[low[position] : high[position]], query).max())
             return out
+
+
+def _products(rows: Vectors, query: Vectors) -> Vectors:
+    """Inner products, each the same to the last bit wherever its row stands (which a BLAS does not promise)."""
+    products: Vectors = np.einsum("ij,j->i", rows, query)
+    return products
 
 
 def _best(ids: NDArray[np.int64], scores: NDArray[np.float32], limit: int) -> Hits:

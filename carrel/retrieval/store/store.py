@@ -119,6 +119,8 @@ class Store:
             if self.read_only:
                 raise StoreCorruptError(f"{self.path} holds no library. Name another place.")
             self._create()
+        elif not version.isdecimal():
+            raise StoreCorruptError(f"{self.path} is damaged (schema version {version!r}). Restore a copy.")
         elif int(version) > schema.SCHEMA_VERSION:
             raise StoreVersionError(
                 f"{self.path} was written by a newer Carrel (schema {version}; this one knows {schema.SCHEMA_VERSION})."

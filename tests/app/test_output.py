@@ -1,0 +1,191 @@
+"""Terminals and pipes, start-up, and what options mean."""
+
+from __future__ import annotations
+
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from carrel.app.console import clean
+from carrel.app.options import parse_metadata, parse_value, parse_where
+from carrel.errors import FilterError, InputError
+
+WIND = "At what wind speed does the quay crane stop lifting today?"
+
+
+def test_pipes_get_no_escape_codes_and_no_wrapping(spawn, filled: Path) -> None:
+    for arguments in (("ask", WIND, "--explain"), ("list",), ("methods",), ("ask", "hi", "-b", "1"), ("--help",)):
+        done = spawn(*arguments, cwd=filled)
+        assert "\x1b" not in done.out + done.err
+    listed = spawn("list", cwd=filled, COLUMNS="40")
+    assert len(listed.out.splitlines()) == 2 + 27
+    assert not any(line.endswith(" ") for line in listed.out.splitlines())
+
+
+def _on_a_terminal(arguments: list[str], folder: Path, environment: dict[str, str]) -> str:
+    mine, theirs = pty.openpty()
+    command = [sys.executable, "-m", "carrel", *arguments]
+    process = subprocess.Popen(command, cwd=folder, env=environment, stdin=theirs, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    parts: list[bytes] = []
+    while True:
+        try:
+            part = os.read(mine, 65536)
+        except OSError:
+            break
+        if not part:
+            break
+        parts.append(part)
+    process.wait(timeout=60)
+    os.close(mine)
+    return b"".join(parts).decode()
+
+
+def test_a_terminal_gets_colours_unless_refused(filled: Path, environment: dict[str, str]) -> None:
+    there = {**environment, "TERM": "xterm-256color", "COLUMNS": "100"}
+    assert "\x1b[" in _on_a_terminal(["ask", WIND], filled, there)
+    refused = _on_a_terminal(["ask", WIND, "--explain"], filled, {**there, "NO_COLOR": "1"})
+    assert "24 knots" in refused
+    assert "\x1b" not in refused
+
+
+def test_a_terminal_gets_a_bar(tmp_path: Path, environment: dict[str, str]) -> None:
+    (tmp_path / "a.txt").write_text("The pier was built in 1887.")
+    there = {**environment, "TERM": "xterm-256color", "COLUMNS": "100"}
+    assert "embedding" in _on_a_terminal(["add", "."], tmp_path, there)
+    assert "embedding" not in _on_a_terminal(["add", ".", "-q", "-l", "other"], tmp_path, there)
+
+
+def test_progress_away_from_a_terminal_is_lines(
+    run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("carrel.app.progress.SECONDS_BETWEEN_LINES", 0.0)
+    (tmp_path / "a.txt").write_text("The pier was built in 1887.")
+    done = run("add", ".", "--json", cwd=tmp_path)
+    assert done.json["added"]
+    assert "embedding: 1 of 1 document\n" in done.err
+    assert run("add", ".", "--quiet", cwd=tmp_path).err == ""
+
+
+def test_a_document_cannot_steer_the_terminal(run, tmp_path: Path) -> None:
+    (tmp_path / "evil.txt").write_text("The pier\x1b[2J was built in 1887\x07 by nobody.")
+    run("add", "evil.txt", cwd=tmp_path)
+    done = run("ask", "When was the pier built?", cwd=tmp_path)
+    assert "\x1b" not in done.out
+    assert "1887" in done.out
+    assert clean("a\x1b[1mb\tc\nd\r\ne\x9b") == "a\ufffd[1mb\tc\nd\ne\ufffd"
+
+
+def test_output_survives_a_poor_encoding(spawn, tmp_path: Path) -> None:
+    poor = {"PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii", "LC_ALL": "C"}
+    added = spawn("add", "-", "--id", "pier", "--title", "Zoë’s pier", cwd=tmp_path, stdin="Zoë built the pier in 1887.".encode())  # fmt: skip
+    assert added.code == 0
+    done = spawn("ask", "Who built the pier?", cwd=tmp_path, **poor)
+    assert done.code == 0
+    assert "built the pier" in done.out
+    assert spawn("ask", "Who built the pier?", "--json", cwd=tmp_path, **poor).json["citations"][0]["title"] == "Zoë’s pier"
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["--help"], ["ask", "--help"], ["eval", "--help"]])
+def test_help_imports_nothing_heavy(arguments: list[str], environment: dict[str, str]) -> None:
+    code = (
+        "import sys\n"
+        "from carrel.app.cli import main\n"
+        f"sys.argv = ['carrel', *{arguments!r}]\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass\n"
+        "heavy = {'numpy', 'onnxruntime', 'faiss', 'sqlalchemy', 'tokenizers', 'matplotlib'} & set(sys.modules)\n"
+        "sys.exit(f'imported {heavy}' if heavy else 0)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
+def test_version(spawn, tmp_path: Path) -> None:
+    import carrel
+
+    done = spawn("--version", cwd=tmp_path)
+    assert (done.code, done.out) == (0, f"carrel {carrel.__version__}\n")
+
+
+def test_a_reader_that_stops_is_no_error(filled: Path, environment: dict[str, str]) -> None:
+    command = f"{sys.executable} -m carrel list | head -n 1"
+    done = subprocess.run(["sh", "-c", command], cwd=filled, env=environment, capture_output=True, text=True, timeout=60)
+    assert done.stdout.startswith("document")
+    assert "Traceback" not in done.stderr
+
+
+def test_unexpected_errors_are_not_swallowed(run, filled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr("carrel.library.Library.ask", broken)
+    with pytest.raises(ZeroDivisionError):
+        run("ask", "hi there", cwd=filled)
+
+
+def test_a_read_only_library_can_be_asked(spawn, copied: Path) -> None:
+    library = copied / ".carrel"
+    for file in library.iterdir():
+        file.chmod(0o444)
+    library.chmod(0o555)
+    try:
+        if os.access(library, os.W_OK):
+            pytest.skip("this user may write everywhere")
+        for arguments in (("ask", "What is a pilot?"), ("list",), ("show", "docs/pilotage.md"), ("doctor",)):
+            assert spawn(*arguments, cwd=copied).code in (0, 3)
+        assert spawn("remove", "docs/pilotage.md", cwd=copied).code == 4
+    finally:
+        library.chmod(0o755)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("7", 7), ("-7", -7), ("0.5", 0.5), ("1e3", 1000.0), ("007", "007"), ("'7'", "7"), ('"true"', "true"), ("true", True), ("false", False), ("2024-05-01", "2024-05-01"), ("", ""), ("a b", "a b"), ("'", "'")],
+)  # fmt: skip
+def test_values_are_typed_unless_quoted(text: str, value: object) -> None:
+    found = parse_value(text)
+    assert found == value
+    assert type(found) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("texts", "where"),
+    [
+        ([], None),
+        (["kind=report"], {"kind": {"==": "report"}}),
+        (["year>=2020", "year<2024"], {"year": {">=": 2020, "<": 2024}}),
+        (["kind!=draft", "tags~tide"], {"kind": {"!=": "draft"}, "tags": {"contains": "tide"}}),
+        (["title = A=B"], None),
+        (['{"year": 2020}'], {"year": 2020}),
+        (["a!=1", "a!=2"], {"not": {"any": [{"not": {"a": {"!=": 1}}}, {"not": {"a": {"!=": 2}}}]}}),
+        (["code='7'"], {"code": {"==": "7"}}),
+        (["url=http://x/?a=b"], {"url": {"==": "http://x/?a=b"}}),
+        (["empty="], {"empty": {"==": ""}}),
+    ],
+)
+def test_filters(texts: list[str], where: object) -> None:
+    if texts == ["title = A=B"]:
+        where = {"title": {"==": "A=B"}}
+    assert parse_where(texts) == where
+
+
+@pytest.mark.parametrize("text", ["kind", "=x", "a>>b", "a=>b", "{bad json", '{"a": 1'])
+def test_filters_that_cannot_be_understood(text: str) -> None:
+    with pytest.raises(FilterError):
+        parse_where([text])
+
+
+def test_two_conditions_on_one_key_both_hold(run, filled: Path) -> None:
+    one = run("list", "--json", "-w", "title!=Pilotage", cwd=filled).json["documents"]
+    two = run("list", "--json", "-w", "title!=Pilotage", "-w", "title!=equipment", cwd=filled).json["documents"]
+    assert (len(one), len(two)) == (26, 25)
+
+
+def test_metadata_pairs() -> None:
+    assert parse_metadata(["a=1", "b = x=y"]) == {"a": 1, "b": "x=y"}
+    with pytest.raises(InputError):
+        parse_metadata(["a"])

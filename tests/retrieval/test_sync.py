@@ -1,0 +1,159 @@
+"""A folder mirrored: what has gone is removed, what only failed to be read is kept."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import func, select
+
+from carrel.errors import DocumentNotFoundError, InputError
+from carrel.library import Library
+from carrel.retrieval.store import schema
+from carrel.testing import HashEncoder
+from carrel.types import Document
+
+
+@pytest.fixture
+def library(tmp_path: Path) -> Iterator[Library]:
+    with Library(tmp_path / "library", encoder=HashEncoder(16)) as made:
+        yield made
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    path = tmp_path / "files"
+    (path / "sub").mkdir(parents=True)
+    for name in ("a.txt", "b.txt", "sub/c.txt"):
+        (path / name).write_text(f"The lamp of {name} burns.")
+    return path
+
+
+def ids(library: Library) -> list[str]:
+    return [info.id for info in library.documents()]
+
+
+def test_new_changed_and_vanished_files(library: Library, folder: Path) -> None:
+    assert len(library.sync(folder).added) == 3
+    (folder / "a.txt").unlink()
+    (folder / "b.txt").write_text("The rope of b.")
+    (folder / "d.txt").write_text("The gull of d.")
+    report = library.sync(folder)
+    names = {field: [os.path.relpath(key, folder) for key in getattr(report, field)] for field in ("added", "updated", "removed")}
+    assert names == {"added": ["d.txt"], "updated": ["b.txt"], "removed": ["a.txt"]}
+    assert report.unchanged == (str(folder / "sub" / "c.txt"),)
+    assert library.search("lamp", retriever="lexical")[0].document_id == str(folder / "sub" / "c.txt")
+    with pytest.raises(DocumentNotFoundError):
+        library.document(str(folder / "a.txt"))
+    again = library.sync(folder)
+    assert (again.added, again.updated, again.removed, len(again.unchanged)) == ((), (), (), 3)
+
+
+def test_only_under_the_folder(library: Library, folder: Path, tmp_path: Path) -> None:
+    beside = tmp_path / "files-too"
+    beside.mkdir()
+    (beside / "x.txt").write_text("beside")
+    library.sync(folder)
+    library.add([beside, Document("by hand", id="note"), Document("elsewhere", id="n2", source="/elsewhere/n2.txt")])
+    (beside / "x.txt").unlink()
+    (folder / "sub" / "c.txt").unlink()
+    before = ids(library)
+    assert library.sync(folder / "sub").removed == (str(folder / "sub" / "c.txt"),)
+    assert set(before) - set(ids(library)) == {str(folder / "sub" / "c.txt")}
+    assert library.sync(folder).removed == ()
+    assert library.sync(beside).removed == (str(beside / "x.txt"),)
+    assert ids(library) == [str(folder / "a.txt"), str(folder / "b.txt"), "n2", "note"]
+
+
+def test_a_dry_run_removes_nothing(library: Library, folder: Path) -> None:
+    library.sync(folder)
+    (folder / "a.txt").unlink()
+    (folder / "n.txt").write_text("new")
+    planned = library.sync(folder, dry_run=True)
+    assert planned.planned
+    assert (planned.added, planned.removed) == ((str(folder / "n.txt"),), (str(folder / "a.txt"),))
+    assert len(ids(library)) == 3
+    done = library.sync(folder)
+    assert (planned.added, planned.updated, planned.removed) == (done.added, done.updated, done.removed)
+
+
+def test_a_file_that_cannot_be_read_this_time_keeps_its_documents(
+    library: Library, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library.sync(folder)
+    (folder / "b.txt").write_bytes(b"")
+    read = Path.read_bytes
+
+    def refused(self: Path) -> bytes:
+        if self.name == "a.txt":
+            raise PermissionError(13, "Permission denied")
+        return read(self)
+
+    monkeypatch.setattr(Path, "read_bytes", refused)
+    os.utime(folder / "a.txt", (1, 1))
+    report = library.sync(folder)
+    assert report.removed == ()
+    assert sorted(os.path.basename(skipped.id) for skipped in report.skipped) == ["a.txt", "b.txt"]
+    assert len(ids(library)) == 3
+    assert library.document(str(folder / "b.txt")).text == "The lamp of b.txt burns."
+
+
+def test_a_folder_that_cannot_be_read_this_time_keeps_its_documents(
+    library: Library, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library.sync(folder)
+    scan = os.scandir
+
+    def refused(path):
+        if os.path.basename(path) == "sub":
+            raise PermissionError(13, "Permission denied", path)
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refused)
+    report = library.sync(folder)
+    assert report.removed == ()
+    assert len(ids(library)) == 3
+    assert "cannot be read" in report.skipped[0].reason
+
+
+def test_what_is_now_ignored_is_removed(library: Library, folder: Path) -> None:
+    library.sync(folder)
+    (folder / ".carrelignore").write_text("sub/\n")
+    assert library.sync(folder).removed == (str(folder / "sub" / "c.txt"),)
+
+
+def test_an_emptied_folder_empties_its_part(library: Library, folder: Path) -> None:
+    library.sync(folder)
+    library.add_text("by hand", id="note")
+    for path in ("a.txt", "b.txt", "sub/c.txt"):
+        (folder / path).unlink()
+    assert len(library.sync(folder).removed) == 3
+    assert ids(library) == ["note"]
+    with library._store.read() as connection:
+        assert connection.execute(select(func.count()).select_from(schema.files)).scalar() == 0
+
+
+def test_a_moved_file_is_embedded_no_second_time(library: Library, folder: Path) -> None:
+    library.sync(folder)
+    (folder / "a.txt").rename(folder / "sub" / "a.txt")
+    report = library.sync(folder)
+    assert (report.added, report.removed) == ((str(folder / "sub" / "a.txt"),), (str(folder / "a.txt"),))
+    assert report.embedded == 0
+
+
+def test_a_file_or_nothing_is_no_folder(library: Library, folder: Path) -> None:
+    for path in (folder / "a.txt", folder / "none"):
+        with pytest.raises(InputError, match="is not a folder"):
+            library.sync(path)
+
+
+def test_removing_is_all_or_nothing(library: Library, folder: Path) -> None:
+    library.sync(folder)
+    with pytest.raises(DocumentNotFoundError, match="'none'"):
+        library.remove([str(folder / "a.txt"), "none"])
+    assert len(ids(library)) == 3
+    assert library.remove(str(folder / "a.txt")) == (str(folder / "a.txt"),)
+    assert library.remove([]) == ()
+    assert len(ids(library)) == 2

@@ -1,0 +1,93 @@
+"""Counting, offsets and truncation by the shipped tokenizer."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from carrel.errors import ModelError
+from carrel.testing import TokenizerConformance, WordTokenizer
+from carrel.tokens import FileTokenizer, Tokenizer, model_folder, shipped_tokenizer
+
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=200)
+
+
+class TestShippedTokenizer(TokenizerConformance):
+    def make(self) -> FileTokenizer:
+        return shipped_tokenizer()
+
+
+class TestWordTokenizer(TokenizerConformance):
+    def make(self) -> WordTokenizer:
+        return WordTokenizer()
+
+
+def test_it_is_a_tokenizer_with_the_name_of_its_model() -> None:
+    assert isinstance(shipped_tokenizer(), Tokenizer)
+    assert shipped_tokenizer().name == "all-MiniLM-L6-v2"
+
+
+def test_special_tokens_are_not_counted() -> None:
+    assert shipped_tokenizer().count("the ferry") == 2
+    assert shipped_tokenizer().count("") == 0
+
+
+def test_nothing_is_cut_or_padded_unseen() -> None:
+    assert shipped_tokenizer().count("harbour " * 3000) == 3000
+    assert shipped_tokenizer().count_many(["a", "a b c"]) == [1, 3]
+
+
+@given(st.lists(texts, max_size=8))
+def test_counting_many_is_counting_each(many: list[str]) -> None:
+    tokenizer = shipped_tokenizer()
+    assert tokenizer.count_many(many) == [tokenizer.count(text) for text in many]
+
+
+@given(texts, st.integers(0, 60))
+def test_a_truncated_text_is_a_prefix_within_the_limit(text: str, limit: int) -> None:
+    tokenizer = shipped_tokenizer()
+    prefix = tokenizer.truncate(text, limit)
+    assert text.startswith(prefix)
+    assert tokenizer.count(prefix) <= limit
+    assert prefix == text or tokenizer.count(prefix) == limit
+
+
+@given(texts)
+def test_offsets_are_in_order_and_inside(text: str) -> None:
+    offsets = shipped_tokenizer().offsets(text)
+    assert len(offsets) == shipped_tokenizer().count(text)
+    assert all(0 <= start <= end <= len(text) for start, end in offsets)
+    assert [start for start, _ in offsets] == sorted(start for start, _ in offsets)
+
+
+def test_a_custom_name_or_the_folders(tmp_path: Path) -> None:
+    assert FileTokenizer(tmp_path / "bert" / "tokenizer.json").name == "bert"
+    assert FileTokenizer(tmp_path / "tokenizer.json", name="mine").name == "mine"
+
+
+@pytest.mark.parametrize("content", [None, b"", b"{}", b"\xff\xfe not json", b'{"version": "1.0"}'])
+def test_a_damaged_file_is_an_error_with_a_remedy(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "tokenizer.json"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ModelError, match="Reinstall carrel, or name another file"):
+        FileTokenizer(path).count("text")
+
+
+def test_a_missing_model_is_an_error_that_names_it() -> None:
+    with pytest.raises(ModelError, match="'nothing' is missing"):
+        model_folder("nothing")
+
+
+def test_threads_count_the_same() -> None:
+    tokenizer, found = shipped_tokenizer(), []
+    threads = [threading.Thread(target=lambda: found.append(tokenizer.count("the ferry " * 50))) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [100] * 8
