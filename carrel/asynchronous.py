@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from typing_extensions import ParamSpec, TypeVar, Unpack
 
     from carrel.pipeline import AskOptions, ContextOptions, SearchOptions
-    from carrel.retrieval.ingest import ProgressCallback, Source
+    from carrel.retrieval.ingest import Source
+    from carrel.retrieval.progress import ProgressCallback
     from carrel.types import Answer, Context, Event, IngestReport, Passage
 
     P = ParamSpec("P")

@@ -39,9 +39,10 @@ if TYPE_CHECKING:
     from carrel.pipeline import AskOptions, ContextOptions, SearchOptions
     from carrel.retrieval.doctor import Check
     from carrel.retrieval.filters import Where
-    from carrel.retrieval.ingest import ProgressCallback, Source
+    from carrel.retrieval.ingest import Source
+    from carrel.retrieval.progress import ProgressCallback
     from carrel.retrieval.store.documents import DocumentInfo
-    from carrel.retrieval.store.store import Durability
+    from carrel.retrieval.store.store import Durability, Scope
     from carrel.retrieval.trace import Trace
     from carrel.tokens import Tokenizer
 
@@ -99,7 +100,6 @@ class Library(AsyncLibrary):
         durability: Durability = "normal",
     ) -> None:
         from carrel.embeddings.minilm import MiniLM
-        from carrel.retrieval.retrievers import Searcher
         from carrel.retrieval.store.store import Scope, Store
 
         for name, value in (("tenant", tenant), ("collection", collection)):
@@ -108,10 +108,23 @@ class Library(AsyncLibrary):
         self.path, self.tenant, self.collection = Path(path), tenant, collection
         self.encoder: ChunkEncoder = encoder or MiniLM()
         self._store = Store(self.path, create=create, read_only=read_only, durability=durability)
-        scope = self._store.scope(tenant, collection, create=not read_only)
-        self._scope = scope or Scope(-1, tenant, collection)  # read-only, and the collection does not exist: empty
-        self._searcher = Searcher(self._store, self._scope, self.encoder)
+        found = self._store.scope(tenant, collection, create=False)
+        self._bind(found or Scope(0, tenant, collection))  # no collection yet: empty, until something is added
+
+    def _bind(self, scope: Scope) -> None:
+        from carrel.retrieval.retrievers import Searcher
+
+        self._scope = scope
+        self._searcher = Searcher(self._store, scope, self.encoder)
         self._pipeline = Pipeline(self._searcher)
+
+    def _made(self) -> Scope:
+        """The collection, made now if this is the first thing to be written to it."""
+        if not self._scope.id:
+            found = self._store.scope(self.tenant, self.collection, create=True)
+            assert found is not None
+            self._bind(found)
+        return self._scope
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -136,7 +149,8 @@ class Library(AsyncLibrary):
         """
         from carrel.retrieval.ingest import Ingest
 
-        return Ingest(self._store, self._scope, self.encoder, dry_run=dry_run, progress=progress).run(sources)
+        scope = self._scope if dry_run else self._made()
+        return Ingest(self._store, scope, self.encoder, dry_run=dry_run, progress=progress).run(sources)
 
     def add_text(self, text: str, *, id: str, title: str = "", metadata: Metadata | None = None) -> IngestReport:  # noqa: A002
         """Add one text under an id of your choice, replacing the document that has it."""
@@ -202,7 +216,7 @@ class Library(AsyncLibrary):
         """
         from carrel.retrieval.reindex import reindex
 
-        return reindex(self._store, self._scope, self.encoder, progress)
+        return reindex(self._store, self._made(), self.encoder, progress)
 
     # -- asking -------------------------------------------------------------------------------
 
@@ -277,7 +291,8 @@ class Library(AsyncLibrary):
 
         citations = verified(completion.citations, self.document, context)
         abstained = completion.finish_reason == "abstained"
-        reason = "abstained: no sentence fits well enough" if abstained else f"{len(citations)} citations verified"
+        counted = "1 citation" if len(citations) == 1 else f"{len(citations)} citations"
+        reason = "abstained: no sentence fits well enough" if abstained else f"{counted} verified"
         trail.add(
             "answer",
             len(context.passages),

@@ -169,8 +169,8 @@ class Pipeline:
         packed = self.packer(selection, question, options, tokenizer).pack(repeats.distinct(candidates))
         looked_at = len(repeats.kept) + len(repeats.dropped)
         reason = f"{len(repeats.dropped)} of {looked_at} said what a better one says" if repeats.dropped else ""
-        trail.add("deduplicate", len(candidates), len(candidates) - len(repeats.dropped), reason)
-        left = len(candidates) - len(repeats.dropped)
+        left = len(candidates) - len(repeats.dropped)  # repeats are looked for while packing, so its time is theirs too
+        trail.entries.append(LedgerEntry("deduplicate", len(candidates), left, reason=reason))
         trail.add(
             "pack",
             left,

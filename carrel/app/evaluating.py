@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,7 +13,7 @@ from carrel.app import options as given
 from carrel.app import shapes
 from carrel.app.console import emit, note, show
 from carrel.app.progress import shown_progress
-from carrel.errors import InputError
+from carrel.errors import InputError, MissingDependencyError
 
 if TYPE_CHECKING:
     from carrel.evaluation import Dataset, Evaluation
@@ -60,6 +61,7 @@ def evaluate(
     from carrel.evaluation import report
     from carrel.evaluation.runner import BUDGETS
 
+    _check_plot(plot)
     names = [name.strip() for name in configurations.split(",") if name.strip()]
     sizes = _numbers(budgets) if budgets else BUDGETS
     datasets = _load(folders, whole=whole, limit=limit, seed=seed)
@@ -89,6 +91,18 @@ def _load(folders: Sequence[Path], *, whole: bool, limit: int | None, seed: int)
     if whole:
         return [load_collection(folders, limit=limit, seed=seed)]
     return [load_dataset(folder, limit=limit, seed=seed) for folder in folders]
+
+
+def _check_plot(plot: Path | None) -> None:
+    """Find out before the work, not after it, that the figure cannot be drawn."""
+    if plot is None:
+        return
+    from carrel.evaluation.plots import FORMATS
+
+    if plot.suffix not in ("", *FORMATS):
+        raise InputError(f"a plot is written as {' or '.join(FORMATS)}, not {plot.suffix!r}")
+    if find_spec("matplotlib") is None:
+        raise MissingDependencyError("matplotlib", "eval", "--plot")
 
 
 def _numbers(text: str) -> list[int]:

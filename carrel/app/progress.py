@@ -13,7 +13,7 @@ from carrel.app.console import note, stderr
 from carrel.app.rendering import counted
 
 if TYPE_CHECKING:
-    from carrel.retrieval.ingest import IngestProgress, ProgressCallback
+    from carrel.retrieval.progress import IngestProgress, ProgressCallback
 
 SECONDS_BETWEEN_LINES = 3.0
 Told = Callable[[str, int, int | None, str], None]

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from sqlalchemy import Connection
+from sqlalchemy.exc import DatabaseError
 
 from carrel.embeddings.minilm import MiniLM
 from carrel.errors import CarrelError, EncoderMismatchError
@@ -40,13 +41,17 @@ def examine(searcher: Searcher, *, repair: bool = False) -> list[Check]:
         with searcher.store.write() as connection:
             searcher.lexical.rebuild(connection)
     with searcher.store.read() as connection:
-        checks = [_database(connection), _version(connection), _encoder(connection, searcher)]
-        checks += _contents(connection, searcher)
+        checks = [_database(connection)]
+        if checks[0].ok:
+            checks += [_version(connection), _encoder(connection, searcher), *_contents(connection, searcher)]
     return [*checks, *_model(searcher), _space(searcher)]
 
 
 def _database(connection: Connection) -> Check:
-    found = [str(row[0]) for row in connection.exec_driver_sql("PRAGMA quick_check(5)")]
+    try:
+        found = [str(row[0]) for row in connection.exec_driver_sql("PRAGMA quick_check(5)")]
+    except DatabaseError as error:
+        found = [str(error.orig)]
     if found == ["ok"]:
         return Check("database", True, "every page is readable")
     return Check(

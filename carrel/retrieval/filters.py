@@ -163,9 +163,7 @@ def _contains(field: str, value: object) -> ColumnElement[bool]:
     if field in _COLUMNS:
         return func.coalesce(func.instr(_COLUMNS[field], str(value)) > 0, false())
     items = func.json_each(func.iif(_type(field) == "array", _value(field), "[]")).table_valued("value", "type")
-    in_list = exists(
-        select(text("1")).select_from(items).where(items.c.value == value, items.c.type.in_(types))
-    )
+    in_list = exists(select(text("1")).select_from(items).where(items.c.value == value, items.c.type.in_(types)))
     in_text = and_(_type(field) == "text", func.instr(_value(field), str(value)) > 0)
     return or_(in_list, in_text) if isinstance(value, str) else in_list
 

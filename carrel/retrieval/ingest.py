@@ -6,8 +6,9 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from carrel.errors import DocumentError, InputError
 from carrel.retrieval.chunking import ChunkingOptions, chunk_document
 from carrel.retrieval.indexes.lexical import LexicalIndex
 from carrel.retrieval.loaders import load_bytes, loader_for
+from carrel.retrieval.progress import IngestProgress, ProgressCallback
 from carrel.retrieval.store import documents as stored
 from carrel.retrieval.store import schema
 from carrel.retrieval.store.store import Scope, Store
@@ -27,36 +29,6 @@ from carrel.types import Chunk, Document, IngestReport, Skipped
 
 CHUNKS_A_COMMIT = 256
 Source = str | Path | Document
-
-
-@dataclass(frozen=True, slots=True)
-class IngestProgress:
-    """How far an ingest has come. ``documents_total`` is None while it is not known."""
-
-    stage: str
-    documents_done: int
-    documents_total: int | None
-    chunks_done: int
-    tokens_done: int
-    seconds: float
-    current: str = ""
-
-    @property
-    def documents_per_s(self) -> float:
-        return self.documents_done / self.seconds if self.seconds > 0 else 0.0
-
-    @property
-    def tokens_per_s(self) -> float:
-        return self.tokens_done / self.seconds if self.seconds > 0 else 0.0
-
-    @property
-    def seconds_left(self) -> float | None:
-        if self.documents_total is None or not self.documents_done:
-            return None
-        return (self.documents_total - self.documents_done) / self.documents_per_s
-
-
-ProgressCallback = Callable[[IngestProgress], None]
 
 
 @dataclass(slots=True)
@@ -117,6 +89,7 @@ class Ingest:
         self.outcome = _Outcome()
         self.started = time.perf_counter()
         self.total: int | None = None
+        self.done = 0
         self._seen: set[str] = set()
         self._languages: dict[str, list[str]] = {}
 
@@ -128,17 +101,20 @@ class Ingest:
             stored.check_encoder(connection, self.scope, self.encoder)
         batch: list[_Work] = []
         pending = 0
-        for work in self._works(sources):
-            prepared = self._changed(work)
-            if prepared is None:
-                continue
-            batch.append(prepared)
-            pending += sum(max(1, len(document.text) // 450) for document in prepared.documents)
-            if pending >= CHUNKS_A_COMMIT:
-                self._commit(batch)
-                batch, pending = [], 0
-        if batch:
+        try:
+            for work in self._works(sources):
+                prepared = self._changed(work)
+                if prepared is None:
+                    continue
+                batch.append(prepared)
+                pending += sum(max(1, len(document.text) // 450) for document in prepared.documents)
+                if pending >= CHUNKS_A_COMMIT:
+                    written, batch, pending = batch, [], 0
+                    self._commit(written)
+        except InputError:  # of a source further on: what came before it is not lost
             self._commit(batch)
+            raise
+        self._commit(batch)
         return self.report()
 
     def report(self) -> IngestReport:
@@ -170,15 +146,15 @@ class Ingest:
         """Files and documents, in the order given; neighbouring paths are walked together."""
         if isinstance(sources, (str, Path, Document)):
             sources = [sources]
-        elif isinstance(sources, Sequence):
-            self.total = len(sources) if all(isinstance(source, Document) for source in sources) else None
-        for source in sources:
-            if isinstance(source, Document):
-                yield _Work([source])
-            elif isinstance(source, (str, Path)):
-                yield from self._files([Path(source).absolute()])
+        if isinstance(sources, Sequence):
+            self.total = sum(isinstance(source, Document) for source in sources)
+        for kind, group in groupby(sources, _kind):
+            if kind == "document":
+                yield from (_Work([source]) for source in group if isinstance(source, Document))
             else:
-                raise InputError(f"cannot add a {type(source).__name__}: give paths, Documents, or an iterable of them")
+                yield from self._files(
+                    [Path(source).absolute() for source in group if not isinstance(source, Document)]
+                )
 
     def _files(self, paths: Sequence[Path]) -> Iterator[_Work]:
         self._tell("listing")
@@ -188,9 +164,13 @@ class Ingest:
                 self.outcome.skipped.append(item)
             else:
                 found.append(item)
-        self.total = (self.total or self._done()) + len(found)
+        if self.total is not None:
+            self.total += len(found)
         for file in found:
-            yield from self._file(file)
+            read = list(self._file(file))
+            yield from read
+            if not read:
+                self._settled(file.path)
 
     def _file(self, file: FoundFile) -> Iterator[_Work]:
         """The documents of a file, or nothing when it is as it was."""
@@ -235,7 +215,6 @@ class Ingest:
             keys = stored.keys_of_source(connection, self.scope, path)
         self.outcome.unchanged += keys
         self._seen.update(keys)
-        self._tell("reading", path)
 
     def _touch(self, record: _FileRead) -> None:
         if not self.dry_run:
@@ -270,7 +249,7 @@ class Ingest:
                 self.outcome.updated.append(document.id)
             changed.append(document)
         if not changed and work.file is None:
-            self._tell("reading", fresh[0].id if fresh else "")
+            self._settled(fresh[0].id if fresh else "")
             return None
         return replace(work, documents=changed)
 
@@ -278,11 +257,14 @@ class Ingest:
 
     def _commit(self, batch: Sequence[_Work]) -> None:
         """Chunk and embed the documents of a batch and write it in one transaction."""
+        if not batch:
+            return
         documents = [document for work in batch for document in work.documents]
         chunked = [(document, self._chunk(document)) for document in documents]
         if self.dry_run:
             with self.store.read() as connection:
                 self.outcome.removed += [key for work in batch for key in self._gone(connection, work)]
+            self.done += len(batch)
             self._tell("planning")
             return
         self._tell("embedding", documents[0].id if documents else "")
@@ -295,6 +277,7 @@ class Ingest:
             for work in batch:
                 self._finish_file(connection, work)
             self.lexical.catch_up(connection)
+        self.done += len(batch)
         self._tell("embedding", documents[-1].id if documents else "")
 
     def _chunk(self, document: Document) -> list[Chunk]:
@@ -361,15 +344,17 @@ class Ingest:
 
     # -- progress -----------------------------------------------------------------------------
 
-    def _done(self) -> int:
-        return len(self.outcome.added) + len(self.outcome.updated) + len(self.outcome.unchanged)
+    def _settled(self, current: str) -> None:
+        """A source that needs no writing is done with."""
+        self.done += 1
+        self._tell("reading", current)
 
     def _tell(self, stage: str, current: str = "") -> None:
         if self.progress:
             outcome = self.outcome
             seconds = time.perf_counter() - self.started
             self.progress(
-                IngestProgress(stage, self._done(), self.total, outcome.chunks, outcome.tokens, seconds, current)
+                IngestProgress(stage, self.done, self.total, outcome.chunks, outcome.tokens, seconds, current)
             )
 
 
@@ -377,6 +362,14 @@ def _chunking(max_tokens: int) -> ChunkingOptions:
     """The usual lengths, shorter for an encoder that takes less: what is joined must fit under the cap too."""
     usual = ChunkingOptions()
     return replace(usual, target_tokens=min(usual.target_tokens, max_tokens // 2), max_tokens=max_tokens)
+
+
+def _kind(source: object) -> str:
+    if isinstance(source, Document):
+        return "document"
+    if isinstance(source, (str, Path)):
+        return "path"
+    raise InputError(f"cannot add a {type(source).__name__}: give paths, Documents, or an iterable of them")
 
 
 def _problem(document: Document) -> str | None:

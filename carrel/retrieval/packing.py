@@ -28,8 +28,8 @@ def header(passage: Passage, number: int) -> str:
     """``[1] Title > Heading (p. 3)``, and under it a table's header row where the passage continues one."""
     first, _, rest = passage.prefix.partition("\n")
     place = first or passage.title
-    page = f" (p. {passage.page})" if passage.page is not None else ""
-    line = f"[{number}] {_one_line(place)}{page}".rstrip()
+    page = f"(p. {passage.page})" if passage.page is not None else ""
+    line = _one_line(f"[{number}] {place} {page}")
     return f"{line}\n{_escaped(rest)}" if rest else line
 
 

@@ -9,11 +9,14 @@ from typing import Any
 from sqlalchemy import Connection, Row, delete, func, insert, select
 
 from carrel.embeddings.base import ChunkEncoder
-from carrel.retrieval.ingest import CHUNKS_A_COMMIT, IngestProgress, ProgressCallback
+from carrel.retrieval.ingest import CHUNKS_A_COMMIT
+from carrel.retrieval.progress import IngestProgress, ProgressCallback
 from carrel.retrieval.store import documents as stored
 from carrel.retrieval.store import schema
 from carrel.retrieval.store.store import Scope, Store, allocate
-from carrel.types import IngestReport
+from carrel.types import Chunk, Document, IngestReport
+
+_Item = tuple[Row[Any, Any, Any], Document, list[Chunk]]
 
 
 def reindex(store: Store, scope: Scope, encoder: ChunkEncoder, progress: ProgressCallback | None) -> IngestReport:
@@ -22,15 +25,7 @@ def reindex(store: Store, scope: Scope, encoder: ChunkEncoder, progress: Progres
     encoder_id = _register(store, encoder)
     embedded = tokens = done = 0
     while True:
-        with store.read() as connection:
-            todo, total = _waiting(connection, scope, encoder_id)
-            batch = []
-            for row in todo:
-                document = stored.read_document(connection, scope, row.key)
-                if document is not None:
-                    batch.append((row, document, stored.read_chunks(connection, scope, row.id)))
-                if sum(len(chunks) for _, _, chunks in batch) >= CHUNKS_A_COMMIT:
-                    break
+        batch, total = _next(store, scope, encoder_id)
         if not batch:
             if _switch(store, scope, encoder, encoder_id):
                 break
@@ -77,6 +72,20 @@ def _register(store: Store, encoder: ChunkEncoder) -> int:
             }
             connection.execute(insert(table), [row])
     return int(found)
+
+
+def _next(store: Store, scope: Scope, encoder_id: int) -> tuple[list[_Item], int]:
+    """The next documents to embed, with their rows and chunks, and how many are waiting in all."""
+    batch: list[_Item] = []
+    with store.read() as connection:
+        todo, total = _waiting(connection, scope, encoder_id)
+        for row in todo:
+            document = stored.read_document(connection, scope, row.key)
+            if document is not None:
+                batch.append((row, document, stored.read_chunks(connection, scope, row.id)))
+            if sum(len(chunks) for _, _, chunks in batch) >= CHUNKS_A_COMMIT:
+                break
+    return batch, total
 
 
 def _waiting(connection: Connection, scope: Scope, encoder_id: int) -> tuple[Sequence[Row[Any, Any, Any]], int]:

@@ -45,9 +45,7 @@ def vanished(store: Store, scope: Scope, root: Path, report: IngestReport) -> li
     return [
         key
         for key, source in rows
-        if key not in present
-        and _under(source, root)
-        and there.isdisjoint((source, *map(str, Path(source).parents)))
+        if key not in present and _under(source, root) and there.isdisjoint((source, *map(str, Path(source).parents)))
     ]
 
 

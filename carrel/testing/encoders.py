@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
+from itertools import pairwise
 from typing import ClassVar
 
 import numpy as np
@@ -98,7 +99,7 @@ class ChunkEncoderConformance(ABC):
     def chunks(self) -> list[Chunk]:
         text = self.document().text
         cuts = [0, text.index("Lamps"), text.index("Zebra"), len(text)]
-        spans = zip(cuts, cuts[1:], strict=False)
+        spans = pairwise(cuts)
         return [Chunk(number, start, end, text[start:end], "Harbour") for number, (start, end) in enumerate(spans)]
 
     def test_what_it_says_of_itself(self) -> None:

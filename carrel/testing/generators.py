@@ -44,7 +44,7 @@ class GeneratorConformance(ABC):
 
     def test_events_come_in_order(self) -> None:
         events = list(self.make().stream(self.prompt()))
-        order = [(TextEvent, CitationsEvent, UsageEvent).index(type(event)) for event in events]  # type: ignore[arg-type]
+        order = [(TextEvent, CitationsEvent, UsageEvent).index(type(event)) for event in events]
         assert order == sorted(order), order
         assert order.count(1) == order.count(2) == 1, order
 

@@ -94,7 +94,8 @@ class LoaderConformance(ABC):
         try:
             items = self.read(data)
         except DocumentError as error:
-            assert self.path() in str(error)
+            message = str(error)
+            assert self.path() in message
             return
         for item in items:
             if isinstance(item, Document):

@@ -89,7 +89,8 @@ def test_sync_follows_a_folder(run, copied: Path) -> None:
 
 def test_stdin_is_one_text(run, tmp_path: Path) -> None:
     text = "The pier was built in 1887.\nNobody knows by whom — really.\n"
-    done = run("add", "-", "--id", "pier", "--title", "Pier", "--meta", "year=1887", "--meta", "code='7'", cwd=tmp_path, stdin=text)  # fmt: skip
+    described = ("--id", "pier", "--title", "Pier", "--meta", "year=1887", "--meta", "code='7'")
+    done = run("add", "-", *described, cwd=tmp_path, stdin=text)
     assert done.code == 0
     shown = run("show", "pier", "--json", cwd=tmp_path).json
     assert shown["text"] == text
@@ -116,10 +117,10 @@ def test_stdin_mistakes(run, tmp_path: Path, arguments) -> None:
     assert not (tmp_path / ".carrel").exists()
 
 
-def test_an_empty_stdin_is_a_failure(run, tmp_path: Path) -> None:
+def test_an_empty_stdin_is_refused(run, tmp_path: Path) -> None:
     done = run("add", "-", "--id", "nothing", cwd=tmp_path, stdin="")
-    assert done.code == 1
-    assert "it holds no text" in done.out
+    assert done.code == 2
+    assert "stdin holds no text" in done.err
 
 
 def test_quiet_tells_only_problems(run, tmp_path: Path) -> None:
@@ -133,7 +134,10 @@ def test_quiet_tells_only_problems(run, tmp_path: Path) -> None:
 
 
 def test_warnings_go_to_stderr(run, tmp_path: Path) -> None:
-    text = "Le conseil du port a décidé que la grue ne doit pas travailler quand le vent est fort, et que les bateaux doivent rester au quai."
+    text = (
+        "Le conseil du port a décidé que la grue ne doit pas travailler quand le vent est fort,"
+        " et que les bateaux doivent rester au quai."
+    )
     (tmp_path / "fr.txt").write_text(text, encoding="utf-8")
     done = run("add", ".", cwd=tmp_path)
     assert "French" in done.err
@@ -208,7 +212,8 @@ def test_ctrl_c_keeps_what_was_committed(run, tmp_path: Path, environment: dict[
     (tmp_path / "many").mkdir()
     words = "harbour crane quay tide pilot berth ferry light storm rope".split()
     for number in range(1500):
-        sentences = (f"Entry {number}.{part}: the {words[(number + part) % 10]} and the {words[part % 10]}." for part in range(40))
+        pairs = ((part, words[(number + part) % 10], words[part % 10]) for part in range(40))
+        sentences = (f"Entry {number}.{part}: the {first} and the {second}." for part, first, second in pairs)
         (tmp_path / "many" / f"{number:04}.txt").write_text(" ".join(sentences))
     command = [sys.executable, "-m", "carrel", "add", "many", "--json"]
     process = subprocess.Popen(

@@ -92,7 +92,19 @@ def test_a_search_that_finds_nothing_exits_with_3(run, filled: Path) -> None:
     assert run("search", "crane", "-w", "title=nothing", "--json", cwd=filled).json["passages"] == []
 
 
-@pytest.mark.parametrize("more", [("--retriever", "lexical"), ("--cutoff", "adaptive"), ("--cutoff", "2"), ("--order", "sides"), ("--recency", "30"), ("-k", "3"), ("-w", "title~Notice"), ("-w", '{"title": {"contains": "Notice"}}')])  # fmt: skip
+@pytest.mark.parametrize(
+    "more",
+    [
+        ("--retriever", "lexical"),
+        ("--cutoff", "adaptive"),
+        ("--cutoff", "2"),
+        ("--order", "sides"),
+        ("--recency", "30"),
+        ("-k", "3"),
+        ("-w", "title~Notice"),
+        ("-w", '{"title": {"contains": "Notice"}}'),
+    ],
+)
 def test_options_reach_the_library(run, filled: Path, more: tuple[str, ...]) -> None:
     found = run("context", WIND, *more, "--json", cwd=filled)
     assert found.code == 0
@@ -156,8 +168,9 @@ def test_mistakes_are_one_message_and_a_code(run, filled: Path, arguments, code:
 
 
 def test_asking_makes_no_library(run, tmp_path: Path) -> None:
-    for arguments in (("ask", "hi"), ("context", "hi"), ("search", "hi"), ("list",), ("show", "x"), ("why", "x", "hi"), ("doctor",), ("remove", "x"), ("purge",), ("reindex",)):  # fmt: skip
-        done = run(*arguments, cwd=tmp_path)
+    commands = "ask hi,context hi,search hi,list,show x,why x hi,doctor,remove x,purge,reindex".split(",")
+    for command in commands:
+        done = run(*command.split(), cwd=tmp_path)
         assert done.code == 4
         assert "Make one with: carrel add FOLDER" in done.err
     assert list(tmp_path.iterdir()) == []

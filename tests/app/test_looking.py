@@ -33,7 +33,7 @@ def test_list_filters_and_limits(run, filled: Path) -> None:
 def test_show_prints_head_and_text(run, filled: Path) -> None:
     done = run("show", "examples/annual-report-2023.pdf", cwd=filled)
     head, _, text = done.out.partition("\n\n")
-    assert "id      examples/annual-report-2023.pdf" in head
+    assert "id       examples/annual-report-2023.pdf" in head
     assert "application/pdf" in head
     assert ", 4 pages" in head
     found = run("show", "examples/annual-report-2023.pdf", "--json", cwd=filled).json
@@ -115,7 +115,8 @@ def _dataset(folder: Path) -> str:
 
 def test_eval_prints_a_table_and_writes_results(run, tmp_path: Path) -> None:
     name = _dataset(tmp_path / "harbour")
-    done = run("eval", name, "--configurations", "default,lexical", "--budgets", "64,200", "-o", "out/results.json", cwd=tmp_path)  # fmt: skip
+    rows = ("--configurations", "default,lexical", "--budgets", "64,200")
+    done = run("eval", name, *rows, "-o", "out/results.json", cwd=tmp_path)
     assert done.code == 0
     assert "harbour: 2 questions over 2 documents" in done.out
     assert "lexical" in done.out
@@ -144,3 +145,11 @@ def test_eval_mistakes(run, tmp_path: Path) -> None:
     name = _dataset(tmp_path / "one")
     assert run("eval", name, "--configurations", "magic", cwd=tmp_path).code == 2
     assert run("eval", name, "--budgets", "some", cwd=tmp_path).code == 2
+    assert run("eval", name, "--plot", "plot.gif", cwd=tmp_path).code == 2
+
+
+def test_a_missing_extra_is_told_before_the_work(run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("carrel.app.evaluating.find_spec", lambda name: None)
+    done = run("eval", _dataset(tmp_path / "one"), "--plot", "plot.svg", cwd=tmp_path)
+    assert done.code == 1
+    assert "pip install 'carrel[eval]'" in done.err

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import pty
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+import carrel
 from carrel.app.console import clean
 from carrel.app.options import parse_metadata, parse_value, parse_where
 from carrel.errors import FilterError, InputError
@@ -72,22 +74,25 @@ def test_progress_away_from_a_terminal_is_lines(
 
 
 def test_a_document_cannot_steer_the_terminal(run, tmp_path: Path) -> None:
-    (tmp_path / "evil.txt").write_text("The pier\x1b[2J was built in 1887\x07 by nobody.")
-    run("add", "evil.txt", cwd=tmp_path)
+    with carrel.open(tmp_path / ".carrel") as library:
+        library.add_text("The pier was built in 1887\x1b[2J by nobody\x07.", id="evil\x1b[1m", title="\x9b2J")
     done = run("ask", "When was the pier built?", cwd=tmp_path)
-    assert "\x1b" not in done.out
     assert "1887" in done.out
+    for command in (("ask", "When was the pier built?"), ("search", "pier"), ("list",), ("why", "evil\x1b[1m", "pier")):
+        shown = run(*command, cwd=tmp_path)
+        assert shown.code == 0
+        assert not set(shown.out) & {"\x1b", "\x07", "\x9b"}
     assert clean("a\x1b[1mb\tc\nd\r\ne\x9b") == "a\ufffd[1mb\tc\nd\ne\ufffd"
 
 
 def test_output_survives_a_poor_encoding(spawn, tmp_path: Path) -> None:
     poor = {"PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii", "LC_ALL": "C"}
-    added = spawn("add", "-", "--id", "pier", "--title", "Zoë’s pier", cwd=tmp_path, stdin="Zoë built the pier in 1887.".encode())  # fmt: skip
-    assert added.code == 0
+    text, title = "Zoë built the pier in 1887.", "Zoë’s pier"
+    assert spawn("add", "-", "--id", "pier", "--title", title, cwd=tmp_path, stdin=text.encode()).code == 0
     done = spawn("ask", "Who built the pier?", cwd=tmp_path, **poor)
     assert done.code == 0
     assert "built the pier" in done.out
-    assert spawn("ask", "Who built the pier?", "--json", cwd=tmp_path, **poor).json["citations"][0]["title"] == "Zoë’s pier"
+    assert spawn("ask", "Who built the pier?", "--json", cwd=tmp_path, **poor).json["citations"][0]["title"] == title
 
 
 @pytest.mark.parametrize("arguments", [["--version"], ["--help"], ["ask", "--help"], ["eval", "--help"]])
@@ -105,15 +110,14 @@ def test_help_imports_nothing_heavy(arguments: list[str], environment: dict[str,
 
 
 def test_version(spawn, tmp_path: Path) -> None:
-    import carrel
-
     done = spawn("--version", cwd=tmp_path)
     assert (done.code, done.out) == (0, f"carrel {carrel.__version__}\n")
 
 
 def test_a_reader_that_stops_is_no_error(filled: Path, environment: dict[str, str]) -> None:
     command = f"{sys.executable} -m carrel list | head -n 1"
-    done = subprocess.run(["sh", "-c", command], cwd=filled, env=environment, capture_output=True, text=True, timeout=60)
+    shell = ["sh", "-c", command]
+    done = subprocess.run(shell, cwd=filled, env=environment, capture_output=True, text=True, timeout=60)
     assert done.stdout.startswith("document")
     assert "Traceback" not in done.stderr
 
@@ -127,25 +131,58 @@ def test_unexpected_errors_are_not_swallowed(run, filled: Path, monkeypatch: pyt
         run("ask", "hi there", cwd=filled)
 
 
-def test_a_read_only_library_can_be_asked(spawn, copied: Path) -> None:
+def _powerless() -> list[str]:
+    """What to put before a command so that permissions bind it, root's too; skips where nothing does that."""
+    if os.geteuid() != 0:
+        return []
+    command = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-dac_override,-dac_read_search"]
+    if not shutil.which("setpriv") or subprocess.run([*command, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("this user may write everywhere")
+    return command
+
+
+@pytest.mark.parametrize("side_files", [True, False])
+def test_a_read_only_library_can_be_asked(copied: Path, environment: dict[str, str], side_files: bool) -> None:
+    powerless = _powerless()
     library = copied / ".carrel"
+    for name in ("carrel.db-wal", "carrel.db-shm"):
+        (library / name).touch() if side_files else (library / name).unlink(missing_ok=True)
     for file in library.iterdir():
         file.chmod(0o444)
     library.chmod(0o555)
+
+    def code(*arguments: str) -> int:
+        command = [*powerless, sys.executable, "-m", "carrel", *arguments]
+        return subprocess.run(command, cwd=copied, env=environment, capture_output=True, timeout=60).returncode
+
     try:
-        if os.access(library, os.W_OK):
-            pytest.skip("this user may write everywhere")
-        for arguments in (("ask", "What is a pilot?"), ("list",), ("show", "docs/pilotage.md"), ("doctor",)):
-            assert spawn(*arguments, cwd=copied).code in (0, 3)
-        assert spawn("remove", "docs/pilotage.md", cwd=copied).code == 4
+        assert code("list") == 0
+        assert code("ask", "Why is dispersant never used inside the moles?") == 0
+        assert code("show", "docs/pilotage.md") == 0
+        assert code("doctor") == 0
+        assert code("remove", "docs/pilotage.md") == 4
     finally:
         library.chmod(0o755)
 
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [("7", 7), ("-7", -7), ("0.5", 0.5), ("1e3", 1000.0), ("007", "007"), ("'7'", "7"), ('"true"', "true"), ("true", True), ("false", False), ("2024-05-01", "2024-05-01"), ("", ""), ("a b", "a b"), ("'", "'")],
-)  # fmt: skip
+    [
+        ("7", 7),
+        ("-7", -7),
+        ("0.5", 0.5),
+        ("1e3", 1000.0),
+        ("007", "007"),
+        ("'7'", "7"),
+        ('"true"', "true"),
+        ("true", True),
+        ("false", False),
+        ("2024-05-01", "2024-05-01"),
+        ("", ""),
+        ("a b", "a b"),
+        ("'", "'"),
+    ],
+)
 def test_values_are_typed_unless_quoted(text: str, value: object) -> None:
     found = parse_value(text)
     assert found == value
@@ -159,7 +196,7 @@ def test_values_are_typed_unless_quoted(text: str, value: object) -> None:
         (["kind=report"], {"kind": {"==": "report"}}),
         (["year>=2020", "year<2024"], {"year": {">=": 2020, "<": 2024}}),
         (["kind!=draft", "tags~tide"], {"kind": {"!=": "draft"}, "tags": {"contains": "tide"}}),
-        (["title = A=B"], None),
+        (["title = A=B"], {"title": {"==": "A=B"}}),
         (['{"year": 2020}'], {"year": 2020}),
         (["a!=1", "a!=2"], {"not": {"any": [{"not": {"a": {"!=": 1}}}, {"not": {"a": {"!=": 2}}}]}}),
         (["code='7'"], {"code": {"==": "7"}}),
@@ -168,8 +205,6 @@ def test_values_are_typed_unless_quoted(text: str, value: object) -> None:
     ],
 )
 def test_filters(texts: list[str], where: object) -> None:
-    if texts == ["title = A=B"]:
-        where = {"title": {"==": "A=B"}}
     assert parse_where(texts) == where
 
 

@@ -32,7 +32,7 @@ class TestThreshold(CutoffConformance):
 
 
 def oracle(scores: list[float], buffer: int, skip_tail: float, skip_head: float) -> int:
-    """The definition in words: of the drops outside both shares take the largest, the first of equals; add the buffer."""
+    """In words: of the drops outside both shares take the largest, the first of equals; add the buffer."""
     size = len(scores)
     if size < 2:
         return size

@@ -90,7 +90,9 @@ def test_little_space(library: Library, monkeypatch: pytest.MonkeyPatch) -> None
 def test_damaged_pages(library: Library) -> None:
     library.add([Document(f"word{n} " * 300, id=f"d{n}") for n in range(20)])
     with library._store.read() as connection:
-        root = connection.exec_driver_sql("SELECT rootpage FROM sqlite_master WHERE name = 'documents_by_source'").scalar_one()
+        root = connection.exec_driver_sql(
+            "SELECT rootpage FROM sqlite_master WHERE name = 'documents_by_source'"
+        ).scalar_one()
     library.close()
     data = bytearray((library.path / "carrel.db").read_bytes())
     data[(root - 1) * 4096 + 8 : root * 4096] = b"\xff" * 4088

@@ -17,7 +17,20 @@ from carrel.retrieval.store import documents as stored
 from carrel.testing import HashEncoder
 from carrel.types import Document
 
-KEYS = ["year", "größe", 'a"b', "$.x", "'; drop table documents; --", "a.b", "", "back\\slash", "tab\t", "a[0]", "%", "tenant"]
+KEYS = [
+    "year",
+    "größe",
+    'a"b',
+    "$.x",
+    "'; drop table documents; --",
+    "a.b",
+    "",
+    "back\\slash",
+    "tab\t",
+    "a[0]",
+    "%",
+    "tenant",
+]
 TEXTS = ["", "a", "ab", "B", "10", "true", "null", "é", "Ωmega", "a'b", 'a"b', "%"]
 scalars = st.one_of(
     st.none(), st.booleans(), st.sampled_from([0, 1, -1, 10, 2**53, 2**63 - 1, -(2**63)]),
@@ -36,7 +49,9 @@ conditions = st.one_of(
     st.fixed_dictionaries({"not in": st.lists(scalars, max_size=3)}),
     st.fixed_dictionaries({"exists": st.booleans()}),
     st.fixed_dictionaries({"contains": compared}),
-    st.dictionaries(st.sampled_from(["<", "<=", ">", ">="]), st.one_of(numbers, st.sampled_from(TEXTS)), min_size=1, max_size=2),
+    st.dictionaries(
+        st.sampled_from(["<", "<=", ">", ">="]), st.one_of(numbers, st.sampled_from(TEXTS)), min_size=1, max_size=2
+    ),
 )
 wheres = st.recursive(
     st.dictionaries(st.sampled_from(KEYS), conditions, max_size=2),
@@ -132,7 +147,10 @@ def test_a_filter_selects_what_the_condition_means(shelf, items, where) -> None:
 
 @given(field=st.text(max_size=8), value=st.one_of(st.text(max_size=8), st.integers(-5, 5), st.booleans()))
 def test_any_name_and_text_can_be_looked_for(shelf, field: str, value: object) -> None:
-    if field in ("any", "not", "id", "title", "source", "media_type", "modified_at", "added_at") or "\0" in f"{field}{value}":
+    if (
+        field in ("any", "not", "id", "title", "source", "media_type", "modified_at", "added_at")
+        or "\0" in f"{field}{value}"
+    ):
         return
     items = {"has": {field: value}, "lacks": {f"{field}x": value}, "other": {field: f"{value}x"}}
     assert selected(shelf, items, {field: value}) == ["has"]
@@ -141,7 +159,14 @@ def test_any_name_and_text_can_be_looked_for(shelf, field: str, value: object) -
 
 
 def test_numbers_texts_and_booleans_are_never_mixed(shelf) -> None:
-    items = {"number": {"v": 1}, "real": {"v": 1.0}, "text": {"v": "1"}, "true": {"v": True}, "null": {"v": None}, "none": {}}
+    items = {
+        "number": {"v": 1},
+        "real": {"v": 1.0},
+        "text": {"v": "1"},
+        "true": {"v": True},
+        "null": {"v": None},
+        "none": {},
+    }
     assert selected(shelf, items, {"v": 1}) == ["number", "real"]
     assert selected(shelf, items, {"v": "1"}) == ["text"]
     assert selected(shelf, items, {"v": True}) == ["true"]
@@ -155,12 +180,14 @@ def test_the_documents_own_fields(tmp_path: Path) -> None:
     with Library(tmp_path, encoder=HashEncoder()) as library:
         library.add([
             Document("one", id="a", title="First", source="x/a.txt", modified_at=100.0),
-            Document("two", id="b", title="Second", source="y/b.txt", media_type="text/html", metadata={"id": "a", "title": 3}),
+            Document("two", id="b", title="Second", source="y/b.txt", media_type="text/html",
+                     metadata={"id": "a", "title": 3}),
         ])  # fmt: skip
         ids = {
             "a": [{"id": "a"}, {"title": "First"}, {"source": {"contains": "x/"}}, {"modified_at": {"<=": 100}},
                   {"modified_at": {"exists": True}}, {"id": {"<": "b"}}, {"id": ["a", "c"]}, {"not": {"id": "b"}}],
-            "b": [{"media_type": "text/html"}, {"modified_at": None}, {"title": {"!=": "First"}}, {"modified_at": {"!=": 100.0}}],
+            "b": [{"media_type": "text/html"}, {"modified_at": None}, {"title": {"!=": "First"}},
+                  {"modified_at": {"!=": 100.0}}],
             "": [{"title": 3}, {"id": 1}, {"modified_at": {">": 100}}, {"any": []}],
             "ab": [None, {}, {"added_at": {">": 0}}, {"not": {"id": 1}}, {"id": {"not in": []}}],
         }  # fmt: skip

@@ -42,7 +42,9 @@ def folder(tmp_path: Path) -> Path:
 def counts(library: Library) -> dict[str, int]:
     with library._store.read() as connection:
         tables = (schema.documents, schema.chunks, schema.vectors, schema.files, schema.changes)
-        return {table.name: connection.execute(select(func.count()).select_from(table)).scalar_one() for table in tables}
+        return {
+            table.name: connection.execute(select(func.count()).select_from(table)).scalar_one() for table in tables
+        }
 
 
 def ids(library: Library) -> list[str]:
@@ -83,7 +85,9 @@ def test_one_bad_file_never_stops_a_folder(library: Library, folder: Path) -> No
     assert reasons(again) == found
 
 
-def test_a_file_that_cannot_be_opened_is_skipped(library: Library, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_cannot_be_opened_is_skipped(
+    library: Library, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("a.txt", "b.txt", "c.txt"):
         (folder / name).write_text("lamp")
     read = Path.read_bytes
@@ -244,7 +248,9 @@ def test_a_touched_file_costs_no_parsing(library: Library, folder: Path, monkeyp
     assert library.add(folder).unchanged == (str(path),)
 
 
-def test_a_newer_extractor_reads_the_files_again(library: Library, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_newer_extractor_reads_the_files_again(
+    library: Library, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = folder / "a.txt"
     path.write_text("the lamp")
     assert library.add(folder).added
@@ -267,7 +273,9 @@ TEXTS = {f"d{n}": "\n\n".join(f"Paragraph {m} of {n}: the lamp burns all night."
 
 
 @pytest.mark.parametrize("stop_after", range(8))
-def test_an_interruption_leaves_whole_documents_and_a_rerun_goes_on(tmp_path: Path, monkeypatch, stop_after: int) -> None:
+def test_an_interruption_leaves_whole_documents_and_a_rerun_goes_on(
+    tmp_path: Path, monkeypatch, stop_after: int
+) -> None:
     monkeypatch.setattr(ingest, "CHUNKS_A_COMMIT", 6)
     encoder = HashEncoder(16)
     documents = [Document(text, id=key) for key, text in TEXTS.items()]
@@ -312,12 +320,16 @@ class English(HashEncoder):
     languages = frozenset({"English"})
 
 
-GERMAN = "Die Lampe brennt die ganze Nacht, und das Seil ist nicht in dem Hafen, sondern auf der Brücke mit den Möwen. " * 3
+GERMAN = (
+    "Die Lampe brennt die ganze Nacht, und das Seil ist nicht in dem Hafen, sondern auf der Brücke mit den Möwen. " * 3
+)
 
 
 def test_a_language_that_the_encoder_does_not_know_is_mentioned_once(tmp_path: Path) -> None:
     with Library(tmp_path, encoder=English()) as library:
-        report = library.add([Document(GERMAN, id="de1"), Document(GERMAN + "!", id="de2"), Document("The lamp burns.", id="en")])
+        report = library.add(
+            [Document(GERMAN, id="de1"), Document(GERMAN + "!", id="de2"), Document("The lamp burns.", id="en")]
+        )
         assert len(report.added) == 3
         (warning,) = report.warnings
         assert warning.startswith("2 documents in German (such as de1): hash knows English")
@@ -374,5 +386,6 @@ def test_identical_files_share_their_vectors(library: Library) -> None:
 
 
 def test_the_run_uses_the_options_it_is_given(library: Library) -> None:
+    library.add_text("made", id="first")
     run = Ingest(library._store, library._scope, library.encoder, options=ChunkingOptions(32, 64, 0, 8))
     assert run.run(Document("one two three four. " * 40, id="a")).chunks > 3

@@ -11,7 +11,9 @@ from carrel.retrieval.ordering import arrange
 from carrel.types import Passage
 
 passages = st.lists(
-    st.builds(lambda document, start: Passage(document, start, start + 1, "x"), st.sampled_from("abc"), st.integers(0, 99)),
+    st.builds(
+        lambda document, start: Passage(document, start, start + 1, "x"), st.sampled_from("abc"), st.integers(0, 99)
+    ),
     unique_by=lambda passage: (passage.document_id, passage.start),
     max_size=12,
 )

@@ -126,7 +126,11 @@ def test_white_space_around_passages_is_left_out() -> None:
 
 
 def test_the_first_that_does_not_fit_is_cut_to_the_sentences_with_the_questions_words() -> None:
-    for question, expected in [("When does the ferry leave?", "ferry"), ("Who trims the lamps?", "Lamps"), ("1894", "1894")]:
+    for question, expected in [
+        ("When does the ferry leave?", "ferry"),
+        ("Who trims the lamps?", "Lamps"),
+        ("1894", "1894"),
+    ]:
         packed = pack(passage(), budget=16, question=question)
         assert packed.cut
         (part,) = packed.passages
@@ -203,13 +207,17 @@ def test_counts_that_are_known_are_not_made_again() -> None:
 
 def test_a_wrong_known_count_cannot_break_the_budget() -> None:
     packed = Packer(WORDS, 20, "ferry", known={TEXT: 1}).pack([passage()])
-    assert packed.tokens <= 20
-    assert "ferry" in packed.text
+    assert packed.tokens == WORDS.count(packed.text) <= 20
+    assert packed.passages
 
 
 @given(st.integers(1, 80), st.sampled_from(["ferry", "lamps keeper", "nothing", ""]))
 def test_more_budget_never_takes_fewer_passages(budget: int, question: str) -> None:
-    passages = [passage(document="a"), passage("Boats lie at the quay.", document="b"), passage(document="c", title="C")]
+    passages = [
+        passage(document="a"),
+        passage("Boats lie at the quay.", document="b"),
+        passage(document="c", title="C"),
+    ]
 
     def words(budget: int) -> int:
         try:

@@ -19,7 +19,7 @@ OLD, NEW = 1, 2
 DOCUMENTS = [Document(f"The lamp number {n} burns.\n\nThe rope of {n} is dry.", id=f"d{n}") for n in range(10)]
 
 
-def opened(folder: Path, seed: int, dimension: int = 16) -> Library:
+def opened(folder: Path, seed: int, dimension: int = 128) -> Library:
     return Library(folder, encoder=HashEncoder(dimension, seed=seed))
 
 
@@ -72,7 +72,9 @@ def test_the_old_encoder_serves_meanwhile(folder: Path, monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("stop_at", [1, 2, 4])
-def test_an_interrupted_run_goes_on_where_it_stopped(folder: Path, monkeypatch: pytest.MonkeyPatch, stop_at: int) -> None:
+def test_an_interrupted_run_goes_on_where_it_stopped(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, stop_at: int
+) -> None:
     monkeypatch.setattr(module, "CHUNKS_A_COMMIT", 2)
     calls = 0
 
@@ -137,7 +139,7 @@ def test_what_is_added_at_the_last_moment_is_not_lost(folder: Path, monkeypatch:
 
 
 def test_other_collections_keep_their_encoder(folder: Path) -> None:
-    with Library(folder, encoder=HashEncoder(16, seed=OLD), tenant="other") as other:
+    with Library(folder, encoder=HashEncoder(128, seed=OLD), tenant="other") as other:
         other.add(DOCUMENTS)
         before = found(other)
         with opened(folder, NEW) as new:
@@ -151,7 +153,7 @@ def test_there_and_back(folder: Path) -> None:
         before = found(old)
         for seed in (NEW, OLD):
             with opened(folder, seed) as library:
-                library.add_text("extra", id=f"extra {seed}") if seed == OLD and False else library.reindex()
+                library.reindex()
         assert found(old) == before
 
 

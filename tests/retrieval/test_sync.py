@@ -41,7 +41,10 @@ def test_new_changed_and_vanished_files(library: Library, folder: Path) -> None:
     (folder / "b.txt").write_text("The rope of b.")
     (folder / "d.txt").write_text("The gull of d.")
     report = library.sync(folder)
-    names = {field: [os.path.relpath(key, folder) for key in getattr(report, field)] for field in ("added", "updated", "removed")}
+    names = {
+        field: [os.path.relpath(key, folder) for key in getattr(report, field)]
+        for field in ("added", "updated", "removed")
+    }
     assert names == {"added": ["d.txt"], "updated": ["b.txt"], "removed": ["a.txt"]}
     assert report.unchanged == (str(folder / "sub" / "c.txt"),)
     assert library.search("lamp", retriever="lexical")[0].document_id == str(folder / "sub" / "c.txt")

@@ -128,7 +128,20 @@ def test_the_prefix_counts_as_text(shelf: Shelf) -> None:
 
 @pytest.mark.parametrize(
     "question",
-    ['"', "'", "lamp*", "lamp OR rope", "NEAR(lamp rope)", "text:lamp", "-lamp", "lamp AND", "(", "^lamp", '"; DROP TABLE chunks', "{lamp}"],
+    [
+        '"',
+        "'",
+        "lamp*",
+        "lamp OR rope",
+        "NEAR(lamp rope)",
+        "text:lamp",
+        "-lamp",
+        "lamp AND",
+        "(",
+        "^lamp",
+        '"; DROP TABLE chunks',
+        "{lamp}",
+    ],
 )
 def test_the_query_language_of_the_database_is_out_of_reach(shelf: Shelf, question: str) -> None:
     shelf.put("a", ["lamp rope"])

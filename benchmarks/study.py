@@ -1,0 +1,190 @@
+"""Measure Carrel's own choices on labelled questions: `python benchmarks/study.py --data DIR`.
+
+    python benchmarks/study.py --data DIR              each set alone
+    python benchmarks/study.py --data DIR --whole      and all sets together in one library
+    python benchmarks/study.py --data DIR --adaptive   adaptive-k beside fixed k, instead
+    python benchmarks/study.py --report                docs/evaluation.md and its figures, from the results alone
+
+`DIR` holds `NAME/corpus.jsonl.gz` and `NAME/queries.jsonl.gz`. What is finished is kept, so an interrupted run goes
+on where it stopped; `--fresh` measures again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sqlalchemy import Connection
+from study_adaptive import KINDS, METRICS, measure
+from study_results import Table, write_json
+
+import carrel
+from carrel.embeddings.base import Vectors
+from carrel.embeddings.minilm import MiniLM
+from carrel.evaluation import Dataset, evaluate, load_collection, load_dataset
+from carrel.retrieval.retrievers import Ranking, Retriever
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+RESULTS = REPOSITORY / "benchmarks" / "results" / "evaluation"
+CONFIGURATIONS = ("first", "default", "dense", "lexical", "rank_fused", "adaptive")
+COLLECTION = ("squad", "nq", "musique", "hotpotqa", "scifact", "spans", "qmsum", "squality")
+SETS = ("squad", "nq", "musique", "hotpotqa", "spans", "scifact")
+WHOLE = "whole"
+SEED = 0
+
+
+class RememberedQueries(MiniLM):
+    """The shipped encoder, which embeds a question once and not at every budget; nothing here is timed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._known: dict[str, Vectors] = {}
+
+    def encode_queries(self, questions: Sequence[str]) -> Vectors:
+        for question in questions:
+            if question not in self._known:
+                self._known[question] = super().encode_queries([question])[0]
+        return np.stack([self._known[question] for question in questions])
+
+
+class RememberingLibrary(carrel.Library):
+    """A library that ranks a question once for each retriever, and not again at every budget and for every cutoff."""
+
+    def __init__(self, path: Path, **setup: Any) -> None:
+        super().__init__(path, **setup)
+        self._known: dict[tuple[str, str, int], Ranking] = {}
+        self._rank = self._searcher.rank
+        self._searcher.rank = self._ranked  # type: ignore[method-assign]
+
+    def _ranked(
+        self, connection: Connection, question: str, query: Vectors | None, retriever: Retriever, **options: Any
+    ) -> Ranking:
+        if options.get("where") is not None or options.get("recency") is not None:
+            return self._rank(connection, question, query, retriever, **options)
+        key = question, retriever.name, int(options["candidates"])
+        if key not in self._known:
+            self._known[key] = self._rank(connection, question, query, retriever, **options)
+        return self._known[key]
+
+
+class Study:
+    """One command: where the data is, how much of it is asked, and where the results go."""
+
+    def __init__(self, options: argparse.Namespace, work: Path) -> None:
+        self.options, self.work = options, work
+        self.out: Path = options.out
+        self.encoder = RememberedQueries()
+        self.started = time.monotonic()
+
+    def say(self, line: str) -> None:
+        """Print a line with the elapsed time."""
+        sys.stdout.write(f"[{time.monotonic() - self.started:6.0f} s] {line}\n")
+        sys.stdout.flush()
+
+    def load(self, name: str) -> Dataset:
+        if name == WHOLE:
+            folders = [self.options.data / part for part in COLLECTION]
+            return load_collection(folders, limit=self.options.limit, seed=SEED, name=WHOLE)
+        return load_dataset(self.options.data / name, limit=self.options.limit, seed=SEED)
+
+    def open_library(self, path: Path, **setup: Any) -> carrel.Library:
+        return RememberingLibrary(path, encoder=self.encoder, **setup)
+
+    def progress(self, name: str) -> Callable[[str, int, int], None]:
+        """Tell the beginning, the end and every hundredth question."""
+
+        def tell(what: str, done: int, total: int) -> None:
+            if done in (0, total) or (what != "library" and done % 100 == 0):
+                self.say(f"{name}, {what}: {done:,} of {total:,}")
+
+        return tell
+
+    def is_kept(self, path: Path) -> bool:
+        if path.exists() and not self.options.fresh:
+            self.say(f"kept: {path.name}")
+            return True
+        return False
+
+    def tables(self, names: Sequence[str]) -> None:
+        """Run every configuration over each set, or over the whole collection."""
+        for name in names:
+            path = self.out / f"{name}.json"
+            if self.is_kept(path):
+                continue
+            evaluation = evaluate(
+                self.load(name),
+                CONFIGURATIONS,
+                library_path=self.work,
+                progress=self.progress(name),
+                seed=SEED,
+                open_library=self.open_library,
+            )
+            Table.of(evaluation).write(path)
+
+    def adaptive(self) -> None:
+        """Run the cutoffs, over two sets alone and over three in the whole collection."""
+        for name, corpora in {"squad": ["squad"], "nq": ["nq"], WHOLE: list(METRICS)}.items():
+            paths = {kind: self.out / f"adaptive-{name}-{kind}.json" for kind in KINDS}
+            missing = [kind for kind, path in paths.items() if not self.is_kept(path)]
+            if not missing:
+                continue
+            dataset = self.load(name)
+            with self.library_of(dataset) as library:
+                for kind in missing:
+                    studies = []
+                    for corpus in corpora:
+                        tell = self.progress(f"{name}, {corpus}")
+
+                        def step(done: int, total: int, kind: str = kind, tell: Any = tell) -> None:
+                            tell(f"cutoffs on {kind} scores", done, total)
+
+                        studies.append(measure(library, dataset, corpus, kind, step))
+                    manifest = {"seed": SEED, "fingerprint": dataset.fingerprint, "python": platform.python_version()}
+                    write_json(paths[kind], {"manifest": manifest, "studies": studies})
+
+    def library_of(self, dataset: Dataset) -> carrel.Library:
+        """Open the library that `tables` left for these documents, or fill it now."""
+        library = self.open_library(self.work / f"{dataset.name}-{dataset.fingerprint}-default")
+        self.say(f"{dataset.name}, library: {len(dataset.documents):,} documents")
+        library.add(dataset.documents)
+        return library
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    data = os.environ.get("CARREL_DATA")
+    parser.add_argument("--data", type=Path, default=Path(data) if data else None, metavar="DIR")
+    parser.add_argument("--limit", type=int, default=300, metavar="N", help="questions of each set at most (300)")
+    parser.add_argument("--sets", default=",".join(SETS), metavar="NAME,...", help="sets measured alone; may be empty")
+    parser.add_argument("--whole", action="store_true", help="also all sets together in one library")
+    parser.add_argument("--adaptive", action="store_true", help="the study of adaptive-k instead")
+    parser.add_argument("--report", action="store_true", help="write the page from the results; measures nothing")
+    parser.add_argument("--work", type=Path, metavar="DIR", help="keep the libraries here")
+    parser.add_argument("--out", type=Path, default=RESULTS, metavar="DIR", help="where the results go")
+    parser.add_argument("--fresh", action="store_true", help="measure again what is finished")
+    options = parser.parse_args()
+    if options.report:
+        from study_report import write_report
+
+        return write_report(options.out, REPOSITORY / "docs")
+    if options.data is None:
+        parser.error("say where the data is: --data DIR, or CARREL_DATA")
+    with tempfile.TemporaryDirectory(prefix="carrel-study-") as temporary:
+        study = Study(options, options.work or Path(temporary))
+        if options.adaptive:
+            study.adaptive()
+        else:
+            study.tables([name for name in options.sets.split(",") if name] + [WHOLE] * options.whole)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

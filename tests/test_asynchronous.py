@@ -1,0 +1,166 @@
+"""The async face: it says what the synchronous one says, blocks no loop, and can be left at any moment."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import carrel
+from carrel.asynchronous import AsyncLibrary
+from carrel.errors import DocumentNotFoundError, EmptyQuestionError
+from carrel.generation.base import Generator
+from carrel.testing import HashEncoder, WordTokenizer
+from carrel.types import (
+    Answer,
+    Completion,
+    Context,
+    Document,
+    Event,
+    Ledger,
+    Prompt,
+    SourcesEvent,
+    TextEvent,
+    UsageEvent,
+)
+
+QUESTION = "When does the ferry leave?"
+NO_LEDGER = Ledger("")
+
+
+@pytest.fixture
+def library(tmp_path: Path) -> Iterator[carrel.Library]:
+    """Two documents."""
+    with carrel.open(tmp_path / "library", encoder=HashEncoder()) as library:
+        library.add([Document("The ferry leaves at nine.", "ferry"), Document("Lamps burn all night.", "lamps")])
+        yield library
+
+
+class Slow(Generator):
+    """Streams a word every so often, and says when it was closed."""
+
+    name = "slow"
+
+    def __init__(self, pause_s: float) -> None:
+        self.pause_s, self.closed, self.running = pause_s, threading.Event(), threading.Event()
+
+    @property
+    def tokenizer(self) -> WordTokenizer:
+        return WordTokenizer()
+
+    def complete(self, prompt: Prompt) -> Completion:
+        time.sleep(self.pause_s)
+        return Completion("word")
+
+    def stream(self, prompt: Prompt) -> Iterator[Event]:
+        try:
+            for number in range(1000):
+                self.running.set()
+                time.sleep(self.pause_s)
+                yield TextEvent(str(number))
+        finally:
+            self.closed.set()
+
+
+def untimed(value: object) -> object:
+    """Without the times, which differ from call to call."""
+    if isinstance(value, Answer):
+        return replace(value, ledger=NO_LEDGER, context=untimed(value.context))
+    if isinstance(value, (Context, UsageEvent)):
+        return replace(value, ledger=NO_LEDGER)
+    if isinstance(value, SourcesEvent):
+        return SourcesEvent(untimed(value.context))  # type: ignore[arg-type]
+    return value
+
+
+async def test_it_says_what_the_synchronous_face_says(library) -> None:
+    options = {"budget": 50, "order": "document"}
+    assert await library.asearch(QUESTION, limit=1) == library.search(QUESTION, limit=1)
+    assert untimed(await library.acontext(QUESTION, **options)) == untimed(library.context(QUESTION, **options))
+    assert untimed(await library.aask(QUESTION, **options)) == untimed(library.ask(QUESTION, **options))
+    events = [untimed(event) async for event in library.astream(QUESTION, **options)]
+    assert events == [untimed(event) for event in library.stream(QUESTION, **options)]
+
+
+async def test_adding_removing_and_sync(library, tmp_path: Path) -> None:
+    assert (await library.aadd(Document("New.", "new"))).added == ("new",)
+    assert (await library.aadd(Document("Newer.", "new"), dry_run=True)).planned
+    assert await library.aremove("new") == ("new",)
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files" / "a.txt").write_text("The anchor is heavy.")
+    sync = next(name for name in vars(AsyncLibrary) if name.startswith("async"))
+    assert len((await getattr(library, sync)(tmp_path / "files")).added) == 1
+
+
+async def test_errors_come_through(library) -> None:
+    with pytest.raises(EmptyQuestionError):
+        await library.aask("?")
+    with pytest.raises(DocumentNotFoundError):
+        await library.aremove("nothing")
+    with pytest.raises(TypeError, match="colour"):
+        await library.asearch(QUESTION, colour="red")
+    with pytest.raises(EmptyQuestionError):
+        await anext(library.astream("?"))
+
+
+async def test_the_loop_is_not_blocked(library) -> None:
+    ticks = 0
+
+    async def tick() -> None:
+        nonlocal ticks
+        while True:
+            await asyncio.sleep(0.005)
+            ticks += 1
+
+    ticking = asyncio.create_task(tick())
+    await library.aask(QUESTION, generator=Slow(0.2))
+    ticking.cancel()
+    assert ticks >= 5
+
+
+async def test_many_at_once(library) -> None:
+    answers = await asyncio.gather(*(library.aask(QUESTION) for _ in range(16)))
+    assert {answer.text for answer in answers} == {library.ask(QUESTION).text}
+
+
+async def test_leaving_a_stream_early_stops_the_generator(library) -> None:
+    generator = Slow(0.0)
+    stream = library.astream(QUESTION, generator=generator)
+    async for event in stream:
+        if isinstance(event, TextEvent):
+            break
+    await stream.aclose()
+    assert generator.closed.wait(2)
+
+
+async def test_cancelling_in_the_middle_of_an_event_is_a_cancellation(library) -> None:
+    generator = Slow(1.0)
+
+    async def read() -> None:
+        async for _ in library.astream(QUESTION, generator=generator):
+            pass
+
+    task = asyncio.create_task(read())
+    assert await asyncio.to_thread(generator.running.wait, 5)
+    started = time.perf_counter()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert time.perf_counter() - started < 0.5  # the loop does not wait for the event
+    assert await asyncio.to_thread(generator.closed.wait, 5)
+
+
+@pytest.mark.parametrize("name", [name for name in vars(AsyncLibrary) if name.startswith("a")])
+def test_each_method_takes_what_its_namesake_takes(name: str) -> None:
+    twin = "sync" if name.startswith("async") else name[1:]
+    ours, theirs = (
+        [(p.name, p.kind, p.default) for p in inspect.signature(method).parameters.values()]
+        for method in (getattr(AsyncLibrary, name), getattr(carrel.Library, twin))
+    )
+    assert ours == theirs
