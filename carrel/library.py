@@ -108,15 +108,27 @@ class Library(AsyncLibrary):
         self.path, self.tenant, self.collection = Path(path), tenant, collection
         self.encoder: ChunkEncoder = encoder or MiniLM()
         self._store = Store(self.path, create=create, read_only=read_only, durability=durability)
-        found = self._store.scope(tenant, collection, create=False)
-        self._bind(found or Scope(0, tenant, collection))  # no collection yet: empty, until something is added
+        self._bind(Scope(0, tenant, collection))
 
     def _bind(self, scope: Scope) -> None:
         from carrel.retrieval.retrievers import Searcher
 
-        self._scope = scope
-        self._searcher = Searcher(self._store, scope, self.encoder)
-        self._pipeline = Pipeline(self._searcher)
+        self._bound = scope
+        self._bound_pipeline = Pipeline(Searcher(self._store, scope, self.encoder))
+
+    @property
+    def _scope(self) -> Scope:
+        """The collection; while nobody has made it, it is empty (id 0), and looked for again at each call."""
+        if not self._bound.id:
+            found = self._store.scope(self.tenant, self.collection, create=False)
+            if found is not None:
+                self._bind(found)
+        return self._bound
+
+    @property
+    def _pipeline(self) -> Pipeline:
+        _ = self._scope  # the collection may have been made meanwhile
+        return self._bound_pipeline
 
     def _made(self) -> Scope:
         """The collection, made now if this is the first thing to be written to it."""
@@ -124,7 +136,7 @@ class Library(AsyncLibrary):
             found = self._store.scope(self.tenant, self.collection, create=True)
             assert found is not None
             self._bind(found)
-        return self._scope
+        return self._bound
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -204,9 +216,9 @@ class Library(AsyncLibrary):
         """Erase the bytes of everything that was removed: no file of the library holds them afterwards."""
         from carrel.retrieval.indexes.lexical import LexicalIndex
 
-        with self._store.write() as connection:
-            index = LexicalIndex(self._scope)
-            index.rebuild(connection)
+        if self._scope.id:
+            with self._store.write() as connection:
+                LexicalIndex(self._scope).rebuild(connection)
         self._store.erase_freed_pages()
 
     def reindex(self, *, progress: ProgressCallback | None = None) -> IngestReport:
@@ -346,7 +358,7 @@ class Library(AsyncLibrary):
         """Check the library's files, encoder and indexes; with ``repair``, rebuild what is derived."""
         from carrel.retrieval.doctor import examine
 
-        return examine(self._searcher, repair=repair)
+        return examine(self._pipeline.searcher, repair=repair)
 
     def close(self) -> None:
         """Release the database. The library cannot be used afterwards."""

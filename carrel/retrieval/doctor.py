@@ -37,7 +37,7 @@ def examine(searcher: Searcher, *, repair: bool = False) -> list[Check]:
     ----------
     repair : rebuild the lexical index from the store first; nothing else needs repair by hand.
     """
-    if repair:
+    if repair and searcher.scope.id:
         with searcher.store.write() as connection:
             searcher.lexical.rebuild(connection)
     with searcher.store.read() as connection:

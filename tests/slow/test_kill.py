@@ -125,8 +125,8 @@ def examine(folder: Path) -> dict[str, int | None]:
             expected = encoder.encode_queries(texts)
             for row, vector in zip(chunks, expected, strict=True):
                 assert np.array_equal(np.frombuffer(vectors[row[0]], "<f4"), vector)
-            if library._searcher.lexical.exists(connection):
-                table = library._searcher.lexical.table
+            if library._pipeline.searcher.lexical.exists(connection):
+                table = library._pipeline.searcher.lexical.table
                 run(f"INSERT INTO {table}({table}) VALUES ('integrity-check')")
                 assert run(f"SELECT rowid, text FROM {table} ORDER BY rowid").all() == [
                     (row[0], row[2]) for row in chunks
