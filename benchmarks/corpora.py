@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from registry import QUESTIONS, SEED, SETS, WHOLE
+from registry import QUESTIONS, SEED, SETS, WHOLE, WHOLE_SETS
 
 
 @dataclass(frozen=True)
@@ -84,4 +84,4 @@ def _question(row: dict[str, Any], prefix: str) -> Question:
 
 def question_sets(corpus: str) -> tuple[str, ...]:
     """Return the question sets that are asked against an indexed corpus."""
-    return SETS if corpus == WHOLE else (corpus,)
+    return WHOLE_SETS if corpus == WHOLE else (corpus,)

@@ -35,8 +35,8 @@ is the process's largest resident memory.
 or after the ingest of {COLD_DOCUMENTS} long articles. One unrecorded round comes first, so files are in the page \
 cache.
 - **Warm latency**: {LATENCY_QUESTIONS} single questions, one after another, after {WARM_UPS} others, the query's \
-embedding included, with each system's default retrieval. For Carrel this is `library.context`, pruning and rendering \
-included.
+embedding included, with each system's default retrieval. For Carrel this is `library.context`, selection, packing and \
+rendering included; `library.search`, which like the peers' calls only retrieves, is given beside it.
 
 Scores:
 """

@@ -16,6 +16,8 @@ SPAN_BUDGETS = (200, 400, 800)
 WHOLE = "whole"
 SETS = ("squad", "nq", "musique", "hotpotqa", "scifact", "spans", "qmsum", "squality")
 """Every corpus; together they are the whole collection."""
+WHOLE_SETS = ("squad", "nq", "musique", "hotpotqa", "scifact", "spans")
+"""Whose questions are asked of the whole collection: those with short answers, supporting documents or spans."""
 CORPORA = (WHOLE, "squad", "nq", "musique", "hotpotqa", "spans", "scifact")
 """What a quality run can index, in the order in which it runs."""
 TIMING_CORPUS = "nq"

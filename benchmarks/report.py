@@ -11,7 +11,7 @@ from bootstrap import RESAMPLES, paired_difference
 from metrics import DEFINITIONS, FURTHER, HEADLINE, NAMES
 from plots import bars, recall_against_tokens
 from prose import DIFFERENCES, INTRODUCTION, METHOD
-from registry import CORPORA, SEED, SETS, WHOLE, budgets_of
+from registry import CORPORA, SEED, SETS, WHOLE, WHOLE_SETS, budgets_of
 from results import CARREL, Results
 from targets import outcomes
 
@@ -102,7 +102,7 @@ def search_latency(results: Results) -> list[str]:
     if not calls:
         return []
     shown = [spread([call[field] for call in calls], 1) for field in ("p50_ms", "p95_ms")]
-    return [f"`library.search` alone, without pruning and rendering: p50 {shown[0]} ms, p95 {shown[1]} ms."]
+    return [f"`library.search` alone, without selecting, packing and rendering: p50 {shown[0]} ms, p95 {shown[1]} ms."]
 
 
 def difference_row(results: Results, corpus: str, name: str, metric: str) -> list[str] | None:
@@ -214,7 +214,7 @@ def setup_table(results: Results) -> str:
 
 def document(results: Results, assets: Path) -> str:
     """Return the whole page and write its figures."""
-    whole = [(WHOLE, name) for name in SETS]
+    whole = [(WHOLE, name) for name in WHOLE_SETS]
     alone = [(corpus, corpus) for corpus in CORPORA if corpus != WHOLE]
     definitions = "\n".join(f"- **{NAMES[metric]}**: {text}." for metric, text in DEFINITIONS.items())
     trial = results.limits - {None}

@@ -17,9 +17,12 @@ import platform
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from sqlalchemy import Connection
@@ -30,7 +33,7 @@ import carrel
 from carrel.embeddings.base import Vectors
 from carrel.embeddings.minilm import MiniLM
 from carrel.evaluation import Dataset, evaluate, load_collection, load_dataset
-from carrel.retrieval.retrievers import Ranking, Retriever
+from carrel.retrieval.retrievers import Ranking, Retriever, Searcher
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 RESULTS = REPOSITORY / "benchmarks" / "results" / "evaluation"
@@ -55,24 +58,28 @@ class RememberedQueries(MiniLM):
         return np.stack([self._known[question] for question in questions])
 
 
-class RememberingLibrary(carrel.Library):
-    """A library that ranks a question once for each retriever, and not again at every budget and for every cutoff."""
+@contextmanager
+def remembered_rankings() -> Iterator[None]:
+    """Rank a question once for each library and retriever, and not again at every budget and for every cutoff."""
+    known: WeakKeyDictionary[Searcher, dict[tuple[object, ...], Ranking]] = WeakKeyDictionary()
+    rank = Searcher.rank
 
-    def __init__(self, path: Path, **setup: Any) -> None:
-        super().__init__(path, **setup)
-        self._known: dict[tuple[str, str, int], Ranking] = {}
-        self._rank = self._searcher.rank
-        self._searcher.rank = self._ranked  # type: ignore[method-assign]
-
-    def _ranked(
-        self, connection: Connection, question: str, query: Vectors | None, retriever: Retriever, **options: Any
+    def remembered(
+        searcher: Searcher,
+        connection: Connection,
+        question: str,
+        query: Vectors | None,
+        retriever: Retriever,
+        **options: Any,
     ) -> Ranking:
-        if options.get("where") is not None or options.get("recency") is not None:
-            return self._rank(connection, question, query, retriever, **options)
-        key = question, retriever.name, int(options["candidates"])
-        if key not in self._known:
-            self._known[key] = self._rank(connection, question, query, retriever, **options)
-        return self._known[key]
+        rankings = known.setdefault(searcher, {})
+        key = (question, retriever.name, *sorted(options.items(), key=lambda option: option[0]))
+        if key not in rankings:
+            rankings[key] = rank(searcher, connection, question, query, retriever, **options)
+        return rankings[key]
+
+    with patch.object(Searcher, "rank", remembered):
+        yield
 
 
 class Study:
@@ -96,7 +103,7 @@ class Study:
         return load_dataset(self.options.data / name, limit=self.options.limit, seed=SEED)
 
     def open_library(self, path: Path, **setup: Any) -> carrel.Library:
-        return RememberingLibrary(path, encoder=self.encoder, **setup)
+        return carrel.open(path, encoder=self.encoder, **setup)
 
     def progress(self, name: str) -> Callable[[str, int, int], None]:
         """Tell the beginning, the end and every hundredth question."""
@@ -177,7 +184,7 @@ def main() -> int:
         return write_report(options.out, REPOSITORY / "docs")
     if options.data is None:
         parser.error("say where the data is: --data DIR, or CARREL_DATA")
-    with tempfile.TemporaryDirectory(prefix="carrel-study-") as temporary:
+    with tempfile.TemporaryDirectory(prefix="carrel-study-") as temporary, remembered_rankings():
         study = Study(options, options.work or Path(temporary))
         if options.adaptive:
             study.adaptive()

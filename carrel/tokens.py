@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -40,6 +40,11 @@ class FileTokenizer:
     @property
     def name(self) -> str:
         return self._name
+
+    @cached_property
+    def adds_up(self) -> bool:
+        """Whether a text parted at line ends has the tokens of its parts: BERT's splitting never looks past a space."""
+        return type(self.rust.pre_tokenizer).__name__ == "BertPreTokenizer"
 
     @property
     def rust(self) -> RustTokenizer:

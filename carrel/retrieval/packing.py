@@ -113,13 +113,20 @@ class Packer:
         while chosen:
             arranged = [tight(passage) for passage in arrange(chosen, self.order)]
             text = render(arranged)
-            tokens = self.tokenizer.count(text)
+            tokens = self._exact(arranged, text)
             if tokens <= self.budget:
                 return Packed(arranged, text, tokens, taken, was_cut)
             last = self._cut(chosen[:-1], chosen[-1], spare=tokens - self.budget)
             chosen = chosen[:-1] if last is None or last == chosen[-1] else [*chosen[:-1], last]
             was_cut = True
         return None
+
+    def _exact(self, arranged: Sequence[Passage], text: str) -> int:
+        """Tokens of the rendered text; from its parts where the tokenizer's counts add up over lines."""
+        if not getattr(self.tokenizer, "adds_up", False):
+            return self.tokenizer.count(text)
+        headers = sum(self._count(f"{header(passage, number)}\n") for number, passage in enumerate(arranged, start=1))
+        return headers + sum(self._count(_body(passage)) for passage in arranged)
 
     def _shortest(self, passage: Passage) -> Packed:
         """The shortest sentence of a passage alone: the least that a budget must hold."""
