@@ -11,7 +11,8 @@ from bootstrap import RESAMPLES, paired_difference
 from metrics import DEFINITIONS, FURTHER, HEADLINE, NAMES
 from plots import bars, recall_against_tokens
 from prose import DIFFERENCES, INTRODUCTION, METHOD
-from registry import CORPORA, SEED, SETS, WHOLE, WHOLE_SETS, budgets_of
+from readme import write as write_readme
+from registry import CORPORA, SEED, WHOLE, WHOLE_SETS, budgets_of
 from results import CARREL, Results
 from targets import outcomes
 
@@ -217,12 +218,12 @@ def document(results: Results, assets: Path) -> str:
     whole = [(WHOLE, name) for name in WHOLE_SETS]
     alone = [(corpus, corpus) for corpus in CORPORA if corpus != WHOLE]
     definitions = "\n".join(f"- **{NAMES[metric]}**: {text}." for metric, text in DEFINITIONS.items())
-    trial = results.limits - {None}
+    trial = {limit for limit in results.limits if limit is not None}
     parts = [
         "# Benchmarks",
         "<!-- Written by benchmarks/report.py from benchmarks/results; do not edit by hand. -->",
         INTRODUCTION,
-        *(["**A trial run: some results use only the first few questions or documents.**"] if trial else []),
+        *([f"At most {max(trial)} questions a set, drawn at random; each table says how many."] if trial else []),
         *target_section(results),
         "## Set-ups",
         setup_table(results),
@@ -250,6 +251,7 @@ def main() -> None:
     page = document(results, options.docs / "assets")
     options.docs.mkdir(parents=True, exist_ok=True)
     (options.docs / "benchmarks.md").write_text(page, encoding="utf-8")
+    write_readme(results, options.docs.parent / "README.md")
 
 
 if __name__ == "__main__":
