@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, bindparam, select
 
 from carrel.embeddings.base import ChunkEncoder, Vectors
 from carrel.errors import InputError
@@ -26,6 +26,28 @@ from carrel.types import Passage, ScoreKind, Scores
 CANDIDATES = 200
 SECONDS_A_DAY = 86_400.0
 Floats = NDArray[np.float64]
+
+
+_PASSAGES = (
+    select(
+        schema.chunks.c.id,
+        schema.chunks.c.ordinal,
+        schema.chunks.c.start,
+        schema.chunks.c.page,
+        schema.chunks.c.tokens,
+        schema.chunks.c.prefix,
+        schema.chunks.c.text,
+        schema.documents.c.key,
+        schema.documents.c.title,
+        schema.documents.c.source,
+        schema.documents.c.metadata,
+    )
+    .join(schema.documents, schema.documents.c.id == schema.chunks.c.document_id)
+    .where(
+        schema.chunks.c.id.in_(bindparam("ids", expanding=True)),
+        schema.chunks.c.collection_id == bindparam("collection"),
+    )
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,29 +254,12 @@ class Searcher:
     def counted_passages(self, connection: Connection, ranking: Ranking, limit: int) -> list[tuple[Passage, int]]:
         """The same, each with the tokens of its text as the encoder's tokenizer counted them."""
         ids = [int(i) for i in ranking.ids[:limit]]
-        rows = {row.id: row for batch in stored.batches(ids) for row in connection.execute(self._rows(batch))}
+        rows: dict[int, Any] = {}
+        for batch in stored.batches(ids):
+            found = connection.execute(_PASSAGES, {"ids": batch, "collection": self.scope.id})
+            rows.update((row.id, row) for row in found)
         scores = {i: float(score) for i, score in zip(ids, ranking.scores[:limit], strict=True)}
         return [(_passage(rows[i], scores[i], ranking), rows[i].tokens) for i in ids if i in rows]
-
-    def _rows(self, ids: list[int]) -> Any:
-        chunks, documents = schema.chunks, schema.documents
-        return (
-            select(
-                chunks.c.id,
-                chunks.c.ordinal,
-                chunks.c.start,
-                chunks.c.page,
-                chunks.c.tokens,
-                chunks.c.prefix,
-                chunks.c.text,
-                documents.c.key,
-                documents.c.title,
-                documents.c.source,
-                documents.c.metadata,
-            )
-            .join(documents, documents.c.id == chunks.c.document_id)
-            .where(chunks.c.id.in_(ids), chunks.c.collection_id == self.scope.id)
-        )
 
 
 def _passage(row: Any, score: float, ranking: Ranking) -> Passage:

@@ -8,10 +8,16 @@ from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, bindparam, func, select
 
 from carrel.retrieval.store import schema
 from carrel.retrieval.store.store import Scope
+
+_CHANGES = (
+    select(schema.changes.c.id, schema.changes.c.kind, schema.changes.c.first_chunk, schema.changes.c.end_chunk)
+    .where(schema.changes.c.collection_id == bindparam("collection"), schema.changes.c.id > bindparam("after"))
+    .order_by(schema.changes.c.id)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,15 +63,10 @@ class DerivedIndex(ABC):
 
     def catch_up(self, connection: Connection) -> None:
         """Apply every change after the watermark; neighbouring additions as one run."""
-        table = schema.changes
-        query = (
-            select(table.c.id, table.c.kind, table.c.first_chunk, table.c.end_chunk)
-            .where(table.c.collection_id == self.scope.id, table.c.id > self.watermark(connection))
-            .order_by(table.c.id)
-        )
+        since = {"collection": self.scope.id, "after": self.watermark(connection)}
         run: tuple[int, int] | None = None
         last = 0
-        for change_id, kind, first, end in connection.execute(query).all():
+        for change_id, kind, first, end in connection.execute(_CHANGES, since).all():
             last = change_id
             if kind == "add" and run and run[1] == first:
                 run = (run[0], end)

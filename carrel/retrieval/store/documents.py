@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from sqlalchemy import ColumnElement, Connection, Row, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, bindparam, delete, func, insert, select, update
 
 from carrel.embeddings.base import ChunkEncoder, Vectors
 from carrel.errors import EncoderMismatchError
@@ -74,14 +74,17 @@ def batches(items: Iterable[Any]) -> Iterator[list[Any]]:
 # -- encoders ---------------------------------------------------------------------------------
 
 
+# Made once: every question asks this, and making a statement costs more than running it.
+_ENCODER = (
+    select(schema.encoders)
+    .join(schema.collections, schema.collections.c.encoder_id == schema.encoders.c.id)
+    .where(schema.collections.c.id == bindparam("collection"))
+)
+
+
 def collection_encoder(connection: Connection, scope: Scope) -> Row[Any] | None:
     """Row (id, fingerprint, name, dimension) of the encoder that a collection was indexed with."""
-    query = (
-        select(schema.encoders)
-        .join(schema.collections, schema.collections.c.encoder_id == schema.encoders.c.id)
-        .where(schema.collections.c.id == scope.id)
-    )
-    return connection.execute(query).first()
+    return connection.execute(_ENCODER, {"collection": scope.id}).first()
 
 
 def check_encoder(connection: Connection, scope: Scope, encoder: ChunkEncoder) -> int | None:
