@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 from carrel.retrieval.loaders.structure import TextBuilder, rows_to_text
 from carrel.types import Block
@@ -49,7 +49,9 @@ def compose(pages: Sequence[Sequence[Line]]) -> tuple[str, list[Block], list[int
     """Return the text of the pages, its blocks, and the offset where each page starts."""
     composer = _Composer(drop_running_lines(pages))
     composer.compose()
-    return composer.builder.text.replace(HYPHEN, "-"), composer.builder.blocks, composer.starts
+    # An empty page starts where the text then ended, which a hyphen joined over it can have moved back.
+    starts = list(accumulate(reversed(composer.starts), min))[::-1]
+    return composer.builder.text.replace(HYPHEN, "-"), composer.builder.blocks, starts
 
 
 def drop_running_lines(pages: Sequence[Sequence[Line]]) -> list[list[Line]]:
