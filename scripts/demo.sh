@@ -17,7 +17,7 @@ run() {
 
 run add examples/library docs
 run ask "When was Greyhorn Light first lit?"
-run ask "At what wind speed does the quay crane stop lifting today?"
+run ask "What did Tarn & Quill Works ask for dredging Kittow Channel?"
 run ask "How many passengers did the Maren Tyde carry in 2023?"
 run ask "Where does adaptive-k cut the ranking?"
 printf '\nThe documents do not answer the next one, and the exit code says so (3):\n'

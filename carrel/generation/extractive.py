@@ -49,7 +49,7 @@ class ExtractiveGenerator(Generator):
 
     name: ClassVar[str] = "extractive"
 
-    def __init__(self, encoder: TextEncoder, *, most_sentences: int = 2, threshold: float = 0.42) -> None:
+    def __init__(self, encoder: TextEncoder, *, most_sentences: int = 2, threshold: float = 0.44) -> None:
         self.encoder, self.most_sentences, self.threshold = encoder, most_sentences, threshold
 
     @property
@@ -58,7 +58,9 @@ class ExtractiveGenerator(Generator):
 
     def complete(self, prompt: Prompt) -> Completion:
         """Quote the best sentences of the prompt's passages, each with its citation."""
-        sentences = _sentences(prompt.passages)[:_MOST_SENTENCES]
+        asked = _plain(prompt.question)
+        found = (sentence for sentence in _sentences(prompt.passages) if asked not in _plain(sentence.text))
+        sentences = list(found)[:_MOST_SENTENCES]  # what repeats the question word for word does not answer it
         used = sum(self.tokenizer.count(passage.text) for passage in prompt.passages)
         if not sentences:
             return self._abstain(used, 0.0)
@@ -122,6 +124,11 @@ def _rows(text: str, span: Span) -> list[Span]:
         return [span]
     cuts = [span.start, *(m.end() for m in _LINE_END.finditer(text, span.start, span.end)), span.end]
     return [Span(start, end) for start, end in pairwise(cuts) if start < end]
+
+
+def _plain(text: str) -> str:
+    """The words alone, set off by spaces."""
+    return f" {' '.join(_WORDS.findall(text.lower()))} "
 
 
 def _says_something(text: str) -> bool:

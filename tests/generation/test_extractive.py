@@ -115,3 +115,11 @@ def test_tokens_are_counted(generator) -> None:
     assert generator.complete(Prompt("When does the ferry leave?", (passage(),))) == generator.complete(
         Prompt("When does the ferry leave?", (passage(),))
     )
+
+
+def test_a_repetition_of_the_question_is_no_answer(generator) -> None:
+    question = "When was the north pier built?"
+    echo = passage(f'Visitors often ask: "{question.upper()}" at the desk.', "faq")
+    completion = generator.complete(Prompt(question, (echo, passage())))
+    assert [citation.document_id for citation in completion.citations] == ["harbour"]
+    assert generator.complete(Prompt(question, (echo,))).finish_reason == "abstained"
