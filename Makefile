@@ -34,7 +34,7 @@ $(VENV)/all.stamp: pyproject.toml constraints.txt | $(VENV)/bin/python
 
 setup: $(VENV)/dev.stamp  ## make .venv and install Carrel in it, with what its tests need
 
-demo: $(VENV)/core.stamp  ## index the documents in examples/library and ask them four questions
+demo: $(VENV)/core.stamp  ## index examples/library and docs, and ask them five questions
 	@PATH="$(CURDIR)/$(BIN):$$PATH" sh scripts/demo.sh
 
 lint: $(VENV)/dev.stamp  ## style and types

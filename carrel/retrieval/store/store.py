@@ -58,12 +58,11 @@ class Store:
     ) -> None:
         self.folder, self.path = folder, folder / DATABASE
         self.read_only, self.durability, self.busy_timeout_s = read_only, durability, busy_timeout_s
-        fresh = not self.path.exists()
-        if fresh:
+        if not self.path.exists():
             self._prepare_folder(create)
         self.engine = self._engine()
         with translated(self.path):
-            self._check(fresh)
+            self._check()
 
     def _prepare_folder(self, create: bool) -> None:
         if not create or self.read_only:
@@ -107,7 +106,7 @@ class Store:
         alone = not self.path.with_name(f"{DATABASE}-wal").exists() and not os.access(self.folder, os.W_OK)
         return f"{uri}?immutable=1" if alone else f"{uri}?mode=ro"
 
-    def _check(self, fresh: bool) -> None:
+    def _check(self) -> None:
         with self.engine.connect() as connection:
             known = connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE name='meta'").first()
             version = None
@@ -126,7 +125,6 @@ class Store:
                 f"{self.path} was written by a newer Carrel (schema {version}; this one knows {schema.SCHEMA_VERSION})."
                 " Upgrade with: pip install --upgrade carrel"
             )
-        del fresh
 
     def _create(self) -> None:
         with self.write() as connection:
