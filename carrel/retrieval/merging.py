@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
@@ -68,8 +67,8 @@ class Repeats:
         self.similarity = similarity
         self.kept: list[Passage] = []
         self.dropped: list[tuple[Passage, Passage]] = []  # (left out, the better one)
-        self._sizes: list[int] = []
-        self._owners: dict[int, list[int]] = {}  # shingle -> which of the kept have it
+        self._shingles: list[set[int]] = []  # of each that was kept
+        self._seen: set[int] = set()  # of all of them
 
     def distinct(self, passages: Iterable[Passage]) -> Iterator[Passage]:
         """What stays of passages that come best first; they are read as they are needed."""
@@ -79,17 +78,18 @@ class Repeats:
             if twin is not None:
                 self.dropped.append((passage, self.kept[twin]))
                 continue
-            for shingle in shingles:
-                self._owners.setdefault(shingle, []).append(len(self.kept))
             self.kept.append(passage)
-            self._sizes.append(len(shingles))
+            self._shingles.append(shingles)
+            self._seen |= shingles
             yield passage
 
     def _twin(self, shingles: set[int]) -> int | None:
-        common = Counter(owner for shingle in shingles for owner in self._owners.get(shingle, ()))
-        for owner, count in sorted(common.items()):
-            if _alike(count, len(shingles), self._sizes[owner]) >= self.similarity:
-                return owner
+        common = len(shingles & self._seen)  # with one of them at most as much as with all together
+        if common * 2 < self.similarity * len(shingles):
+            return None
+        for index, other in enumerate(self._shingles):
+            if _alike(len(shingles & other), len(shingles), len(other)) >= self.similarity:
+                return index
         return None
 
 
@@ -98,7 +98,7 @@ def _shingles(text: str) -> set[int]:
     words = _WORDS.findall(text.lower()) or text.split()
     if len(words) < 3:
         return {hash(tuple(words))}
-    return {hash(triple) for triple in zip(words, words[1:], words[2:], strict=False)}
+    return set(map(hash, zip(words, words[1:], words[2:], strict=False)))
 
 
 def _alike(common: int, first: int, second: int) -> float:
