@@ -17,9 +17,11 @@ if TYPE_CHECKING:
 
 IGNORE_FILES = (".gitignore", ".ignore", ".carrelignore")  # a later one overrides an earlier one
 LIBRARY_FILE = "carrel.db"
+MAX_FILE_MB = 256  # a larger file is skipped unless asked for: it is read whole, and its text takes several times that
 _FOLDERS_PASSED_OVER = frozenset({"node_modules", "__pycache__", "CVS"})  # the others are hidden anyway
 _BINARY_SUFFIXES = {
-    "an image": "png jpg jpeg gif bmp tif tiff webp ico heic heif avif psd xcf raw cr2 nef",
+    "an image": "png jpg jpeg gif bmp tif tiff webp ico heic heif avif psd xcf raw cr2 nef svg "
+    "svgz eps xpm xbm pbm pgm ppm dxf dwg stl gltf glb",
     "sound or video": "mp3 wav flac ogg m4a aac opus mp4 mkv mov avi webm wmv m4v mpg mpeg",
     "an archive": "zip tar gz tgz bz2 xz zst 7z rar jar war whl iso dmg deb rpm apk",
     "an executable or object file": "exe dll so dylib o a obj bin class pyc pyo wasm",
@@ -32,11 +34,12 @@ _KIND_OF_SUFFIX = {f".{suffix}": kind for kind, suffixes in _BINARY_SUFFIXES.ite
 
 @dataclass(frozen=True, slots=True)
 class FoundFile:
-    """A file to load. ``modified_at`` is in seconds since 1970."""
+    """A file to load. ``modified_at`` is in seconds since 1970; ``named`` is false for what a folder holds."""
 
     path: str
     size_bytes: int
     modified_at: float
+    named: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,30 +53,29 @@ class _Ignore:
 @dataclass(frozen=True, slots=True)
 class _Folder:
     path: str
-    rules: tuple[_Ignore, ...] = ()
-    above: frozenset[tuple[int, int]] = frozenset()  # the folders on the way here, to notice loops of links
+    rules: tuple[_Ignore, ...]
 
 
-def walk(
-    paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]], *, follow_links: bool = False
-) -> Iterator[FoundFile | Skipped]:
+def walk(paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> Iterator[FoundFile | Skipped]:
     """Yield the files at ``paths``, each once, and a Skipped for each that a reader would expect but not get.
 
     A file that is named is always taken. Folders are walked in sorted order; hidden entries, those that
     ``.gitignore``, ``.ignore`` or ``.carrelignore`` exclude, version control, ``node_modules``, caches, virtual
-    environments and Carrel's own folder are passed over. Raises InputError for a path that does not exist.
+    environments and Carrel's own folder are passed over. Inside a git repository the ignore files between its
+    root and the folder count too, unless they exclude the folder itself: it was named. Links are followed only
+    where they are named. Raises InputError for a path that does not exist.
     """
     seen: set[str] = set()
     names = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
     for name in names:
-        for item in _start(os.fspath(name), follow_links):
+        for item in _start(os.fspath(name)):
             key = os.path.abspath(item.path) if isinstance(item, FoundFile) else f"\0{os.path.abspath(item.id)}"
             if key not in seen:
                 seen.add(key)
                 yield item
 
 
-def _start(name: str, follow_links: bool) -> Iterator[FoundFile | Skipped]:
+def _start(name: str) -> Iterator[FoundFile | Skipped]:
     try:
         status = os.stat(name)
     except (FileNotFoundError, NotADirectoryError):
@@ -83,32 +85,30 @@ def _start(name: str, follow_links: bool) -> Iterator[FoundFile | Skipped]:
     if stat.S_ISREG(status.st_mode):
         yield FoundFile(name, status.st_size, status.st_mtime)
     elif stat.S_ISDIR(status.st_mode):
-        yield from _walk_folder(name, follow_links)
+        yield from _walk_folder(name)
     else:
         yield Skipped(name, "neither a file nor a folder")
 
 
-def _walk_folder(root: str, follow_links: bool) -> Iterator[FoundFile | Skipped]:
-    waiting: list[_Folder | FoundFile | Skipped] = [_Folder(root)]
+def _walk_folder(root: str) -> Iterator[FoundFile | Skipped]:
+    rules, unreadable = _rules_above(root)
+    yield from unreadable
+    waiting: list[_Folder | FoundFile | Skipped] = [_Folder(root, rules)]
     while waiting:
         item = waiting.pop()
         if isinstance(item, _Folder):
-            waiting.extend(reversed(_entries(item, follow_links)))
+            waiting.extend(reversed(_entries(item)))
         else:
             yield item
 
 
-def _entries(folder: _Folder, follow_links: bool) -> list[_Folder | FoundFile | Skipped]:
+def _entries(folder: _Folder) -> list[_Folder | FoundFile | Skipped]:
     """Return what a folder holds, in order of name."""
     try:
-        status = os.stat(folder.path)
         with os.scandir(folder.path) as scan:
             entries = sorted(scan, key=lambda entry: entry.name)
     except OSError as error:
         return [Skipped(folder.path, f"the folder cannot be read: {_reason(error)}")]
-    identity = (status.st_dev, status.st_ino)
-    if identity in folder.above:
-        return [Skipped(folder.path, "a link back to a folder above it")]
     names = {entry.name for entry in entries}
     if LIBRARY_FILE in names:
         return [Skipped(folder.path, "a Carrel library keeps its data here")]
@@ -120,26 +120,23 @@ def _entries(folder: _Folder, follow_links: bool) -> list[_Folder | FoundFile | 
         spec, unreadable = _read_rules(folder.path, ignore_files)
         rules = (*rules, _Ignore(folder.path, spec))
         found.extend(unreadable)
-    below = folder.above | {identity}
     for entry in entries:
-        if not entry.name.startswith(".") and (item := _entry(entry, rules, below, follow_links)) is not None:
+        if not entry.name.startswith(".") and (item := _entry(entry, rules)) is not None:
             found.append(item)
     return found
 
 
-def _entry(
-    entry: os.DirEntry[str], rules: tuple[_Ignore, ...], above: frozenset[tuple[int, int]], follow_links: bool
-) -> _Folder | FoundFile | Skipped | None:
+def _entry(entry: os.DirEntry[str], rules: tuple[_Ignore, ...]) -> _Folder | FoundFile | Skipped | None:
     try:
         is_folder = entry.is_dir()
         if (is_folder and entry.name in _FOLDERS_PASSED_OVER) or _is_ignored(entry.path, is_folder, rules):
             return None
         if entry.is_symlink() and not os.path.exists(entry.path):
             return Skipped(entry.path, "a broken link")
-        if entry.is_symlink() and not follow_links:
-            return Skipped(entry.path, "a link; links are not followed unless asked")
+        if entry.is_symlink():
+            return Skipped(entry.path, "a link, which is not followed; to take what it leads to, name the link itself")
         if is_folder:
-            return _Folder(entry.path, rules, above)
+            return _Folder(entry.path, rules)
         if not entry.is_file():
             return Skipped(entry.path, "neither a file nor a folder")
         if kind := _KIND_OF_SUFFIX.get(PurePath(entry.name).suffix.lower()):
@@ -147,7 +144,29 @@ def _entry(
         status = entry.stat()
     except OSError as error:
         return Skipped(entry.path, f"cannot be read: {_reason(error)}")
-    return FoundFile(entry.path, status.st_size, status.st_mtime)
+    return FoundFile(entry.path, status.st_size, status.st_mtime, named=False)
+
+
+def _rules_above(root: str) -> tuple[tuple[_Ignore, ...], list[Skipped]]:
+    """The rules that a named folder inherits: those from the root of its git repository down to it."""
+    here = os.path.abspath(root)
+    folders: list[str] = []
+    while not os.path.exists(os.path.join(here, ".git")):
+        parent = os.path.dirname(here)
+        if parent == here:
+            return (), []  # in no repository
+        folders.insert(0, parent)
+        here = parent
+    rules: list[_Ignore] = []
+    unreadable: list[Skipped] = []
+    for folder in folders:
+        if names := [name for name in IGNORE_FILES if os.path.lexists(os.path.join(folder, name))]:
+            spec, skipped = _read_rules(folder, names)
+            rules.append(_Ignore(folder, spec))
+            unreadable += skipped
+    if _is_ignored(os.path.abspath(root), True, tuple(rules)):
+        return (), []
+    return tuple(rules), unreadable
 
 
 def _read_rules(folder: str, names: list[str]) -> tuple[GitIgnoreSpec, list[Skipped]]:

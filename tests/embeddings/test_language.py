@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import time
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from carrel.embeddings.language import mismatch, plain_language
+from carrel.embeddings.language import NOT_ENGLISH, mismatch, plain_language
+
+_SAMPLES = json.loads(Path(__file__).with_name("languages.json").read_text(encoding="utf-8"))
+LANGUAGES: dict[str, list[str]] = _SAMPLES["languages"]  # two short texts and two paragraphs each
+NOT_JUDGED: dict[str, str] = _SAMPLES["not judged"]  # English of many kinds, and what is no running text
 
 TEXTS = {
     "English": (
@@ -125,6 +131,47 @@ def test_foreign_text_after_an_english_beginning_is_seen() -> None:
 @given(st.text(max_size=300))
 def test_any_text_has_an_answer(text: str) -> None:
     assert plain_language(text) is None or isinstance(plain_language(text), str)
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_no_language_is_taken_for_another(language: str) -> None:
+    found = [plain_language(text) for text in LANGUAGES[language]]
+    assert set(found) <= {language, NOT_ENGLISH, None}
+    assert set(found[2:]) <= {language, NOT_ENGLISH}, "a paragraph shows that it is not English"
+
+
+def test_most_short_texts_are_noticed_and_most_paragraphs_named() -> None:
+    short = [plain_language(text) for texts in LANGUAGES.values() for text in texts[:2]]
+    assert short.count(None) <= 0.1 * len(short)
+    others = ("Latvian", "Icelandic")  # have no profile
+    named = [plain_language(text) for key, texts in LANGUAGES.items() if key not in others for text in texts[2:]]
+    assert named.count(NOT_ENGLISH) <= 0.1 * len(named)
+
+
+@pytest.mark.parametrize("kind", NOT_JUDGED)
+def test_english_and_what_is_no_running_text_raise_no_alarm(kind: str) -> None:
+    assert mismatch(NOT_JUDGED[kind], frozenset({"English"})) is None
+    assert mismatch(NOT_JUDGED[kind] * 30, frozenset({"English"})) is None
+
+
+def test_what_is_only_known_to_be_not_english_fits_an_encoder_of_more_languages() -> None:
+    text = LANGUAGES["Latvian"][3]
+    assert mismatch(text, frozenset({"English"})) == NOT_ENGLISH
+    assert mismatch(text, frozenset({"English", "Latvian"})) is None
+
+
+def test_it_is_fast() -> None:
+    """Every document is looked at: a tenth of a millisecond, and some slack for a busy machine."""
+    texts = [TEXTS["English"] * 50, TEXTS["German"] * 50, NOT_JUDGED["minified"] * 50, NOT_JUDGED["short"]]
+    best = min(_seconds(texts) for _ in range(5))
+    assert best / len(texts) < 0.0005
+
+
+def _seconds(texts: list[str]) -> float:
+    started = time.perf_counter()
+    for text in texts:
+        plain_language(text)
+    return time.perf_counter() - started
 
 
 def test_a_long_text_takes_no_longer() -> None:

@@ -17,14 +17,12 @@ def plant(root: Path, *names: str, **contents: str) -> None:
         path.write_text(contents.get(name, "text"))
 
 
-def found(root: Path, *, follow_links: bool = False) -> list[str]:
-    items = walk(root, follow_links=follow_links)
-    return [os.path.relpath(item.path, root) for item in items if isinstance(item, FoundFile)]
+def found(root: Path) -> list[str]:
+    return [os.path.relpath(item.path, root) for item in walk(root) if isinstance(item, FoundFile)]
 
 
-def skipped(root: Path, *, follow_links: bool = False) -> dict[str, str]:
-    items = walk(root, follow_links=follow_links)
-    return {os.path.relpath(item.id, root): item.reason for item in items if isinstance(item, Skipped)}
+def skipped(root: Path) -> dict[str, str]:
+    return {os.path.relpath(item.id, root): item.reason for item in walk(root) if isinstance(item, Skipped)}
 
 
 def test_folders_are_walked_in_sorted_order(tmp_path: Path) -> None:
@@ -58,6 +56,18 @@ def test_plainly_binary_files_are_reported(tmp_path: Path) -> None:
     assert found(tmp_path) == ["a.txt"]
     assert skipped(tmp_path)["photo.JPG"].startswith("an image")
     assert sorted(skipped(tmp_path)) == ["film.mp4", "model.onnx", "photo.JPG", "x.zip"]
+
+
+def test_drawings_are_pictures(tmp_path: Path) -> None:
+    plant(tmp_path, "a.txt", "chart.svg", "logo.EPS")
+    assert found(tmp_path) == ["a.txt"]
+    assert skipped(tmp_path) == dict.fromkeys(("chart.svg", "logo.EPS"), "an image, which no loader reads")
+
+
+def test_files_know_whether_they_were_named(tmp_path: Path) -> None:
+    plant(tmp_path, "a.txt", "b/c.txt")
+    items = [item for item in walk([tmp_path / "a.txt", tmp_path / "b"]) if isinstance(item, FoundFile)]
+    assert [item.named for item in items] == [True, False]
 
 
 def test_ignore_files(tmp_path: Path) -> None:
@@ -125,18 +135,63 @@ def test_links(tmp_path: Path) -> None:
     root = tmp_path / "real"
     assert found(root) == ["a.txt"]
     assert set(skipped(root)) == {"broken.txt", "folder", "link.txt"}
-    assert found(root, follow_links=True) == ["a.txt", "folder/b.txt", "link.txt"]
-    assert skipped(root, follow_links=True) == {"broken.txt": "a broken link"}
-    assert found(tmp_path / "real" / "folder") == ["b.txt"]
+    assert skipped(root)["broken.txt"] == "a broken link"
+    assert skipped(root)["folder"].endswith("name the link itself")
+    assert found(root / "folder") == ["b.txt"]
+    assert [item.path for item in walk(root / "link.txt") if isinstance(item, FoundFile)] == [str(root / "link.txt")]
 
 
 def test_loops_of_links_end(tmp_path: Path) -> None:
     plant(tmp_path, "a/b/c.txt")
     (tmp_path / "a" / "b" / "up").symlink_to(tmp_path / "a")
     (tmp_path / "a" / "self").symlink_to("self")
-    assert found(tmp_path, follow_links=True) == ["a/b/c.txt"]
-    assert "above" in skipped(tmp_path, follow_links=True)["a/b/up"]
-    assert "a/self" in skipped(tmp_path, follow_links=True)
+    assert found(tmp_path) == ["a/b/c.txt"]
+    assert "a/self" in skipped(tmp_path)
+    assert found(tmp_path / "a" / "b" / "up") == ["b/c.txt"]
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    plant(
+        tmp_path, "repo/docs/a.txt", "repo/docs/secret.txt", "repo/docs/build/b.txt", "repo/docs/deep/down/c.log",
+        "repo/docs/deep/down/keep.log", "repo/build/d.txt", "repo/build/e.log",
+        **{"repo/.gitignore": "build/\nsecret.txt\n*.log\n", "repo/docs/deep/.ignore": "!keep.log\n"},
+    )  # fmt: skip
+    plant(tmp_path, **{".gitignore": "*.txt\n"})  # above the repository: none of its business
+    (tmp_path / "repo" / ".git").mkdir()
+    return tmp_path / "repo"
+
+
+def test_ignore_files_above_count_inside_a_repository(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert found(repository) == ["docs/a.txt", "docs/deep/down/keep.log"]
+    assert found(repository / "docs") == ["a.txt", "deep/down/keep.log"]
+    assert found(repository / "docs" / "deep" / "down") == ["keep.log"]
+    monkeypatch.chdir(repository / "docs")
+    assert [item.path for item in walk(".") if isinstance(item, FoundFile)] == ["./a.txt", "./deep/down/keep.log"]
+    monkeypatch.chdir("deep")
+    assert found(Path("..")) == ["a.txt", "deep/down/keep.log"]
+
+
+def test_ignore_files_above_do_not_count_elsewhere(repository: Path) -> None:
+    (repository / ".git").rmdir()
+    assert found(repository / "docs") == ["a.txt", "build/b.txt", "deep/down/c.log", "deep/down/keep.log", "secret.txt"]
+
+
+def test_the_root_of_a_worktree_is_a_file(repository: Path) -> None:
+    (repository / ".git").rmdir()
+    (repository / ".git").write_text("gitdir: elsewhere")
+    assert found(repository / "docs") == ["a.txt", "deep/down/keep.log"]
+
+
+def test_a_named_folder_that_is_ignored_is_taken(repository: Path) -> None:
+    assert found(repository / "build") == ["d.txt", "e.log"]
+    assert found(repository / "docs" / "build") == ["b.txt"]
+
+
+def test_rules_above_that_cannot_be_read_are_reported(repository: Path) -> None:
+    (repository / ".ignore").mkdir()
+    assert "rules cannot be read" in skipped(repository / "docs")["../.ignore"]
+    assert found(repository / "docs") == ["a.txt", "deep/down/keep.log"]
 
 
 def test_an_unreadable_folder_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

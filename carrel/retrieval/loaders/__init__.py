@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import PurePath
@@ -20,12 +21,13 @@ from carrel.retrieval.loaders.docx import DocxLoader
 from carrel.retrieval.loaders.html import HtmlLoader
 from carrel.retrieval.loaders.json_records import JsonLinesLoader, JsonLoader
 from carrel.retrieval.loaders.markdown import MarkdownLoader
+from carrel.retrieval.loaders.notebook import NotebookLoader
 from carrel.retrieval.loaders.pdf import PdfLoader
 from carrel.retrieval.loaders.tabular import CsvLoader
 from carrel.retrieval.loaders.text import TextLoader
 from carrel.types import Document, Skipped
 
-__all__ = ["LOADERS", "Loader", "load_bytes", "load_file", "loader_for"]
+__all__ = ["LOADERS", "Loader", "is_current", "load_bytes", "load_file", "loader_for", "made_by_loader"]
 
 LOADERS: list[Loader] = [
     CodeLoader(),
@@ -35,6 +37,7 @@ LOADERS: list[Loader] = [
     JsonLoader(),
     JsonLinesLoader(),
     MarkdownLoader(),
+    NotebookLoader(),
     PdfLoader(),
     TextLoader(),
 ]
@@ -43,6 +46,7 @@ _BY_NAME = {loader.name: loader for loader in LOADERS}
 _HEAD_BYTES = 1024
 _OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 _ENCRYPTED_OFFICE = "EncryptedPackage".encode("utf-16-le")
+_SVG = re.compile(rb"(?:\s|<\?xml[^>]*>|<!--.*?-->)*<(?:!doctype )?svg\b", re.DOTALL)
 _SIGNATURES = (
     (b"\x89PNG", "an image"),
     (b"\xff\xd8\xff", "an image"),
@@ -60,6 +64,7 @@ _SIGNATURES = (
     (b"SQLite format 3", "a database"),
     (b"OggS", "sound"),
     (b"ID3", "sound"),
+    (b"%!PS", "a PostScript file"),
 )
 _OFFICE_PARTS = (
     (b"xl/workbook", "a spreadsheet: save each sheet as CSV"),
@@ -112,6 +117,16 @@ def load_file(path: str | os.PathLike[str]) -> Iterator[Document | Skipped]:
         yield replace(item, modified_at=modified_at) if isinstance(item, Document) else item
 
 
+def made_by_loader(extractor: str) -> bool:
+    """Whether a document's text was read from a file: its extractor is a loader, of this version or another."""
+    return extractor.rpartition("/")[0] in _BY_NAME
+
+
+def is_current(extractor: str) -> bool:
+    """Whether the loader that read a file is still the one that would."""
+    return any(f"{loader.name}/{loader.version}" == extractor for loader in LOADERS)
+
+
 def _by_content(path: str, data: bytes) -> Loader:
     for signature, kind in _SIGNATURES:
         if data.startswith(signature) and (len(signature) > 3 or is_binary(data)):
@@ -123,6 +138,8 @@ def _by_content(path: str, data: bytes) -> Loader:
             f"{path} holds binary data of a kind that no loader reads. Convert it to text, PDF, DOCX or HTML first."
         )
     head = data[:_HEAD_BYTES].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if _SVG.match(head):
+        raise UnsupportedFormatError(f"{path} is a drawing (SVG), which no loader reads. Leave it out.")
     if head.startswith((b"<!doctype html", b"<html")) or (head.startswith(b"<?xml") and b"<html" in head):
         return _BY_NAME["html"]
     if head.startswith((b"{", b"[")) and (name := _json_kind(data)):

@@ -10,6 +10,7 @@ from typing import ClassVar
 from carrel.errors import CarrelError, DocumentError, EmptyDocumentError
 from carrel.types import Block, Document, Metadata, Scalar, Skipped
 
+TOO_LITTLE_MEMORY = "there is not enough memory for it. Split it, or add it on a machine that has more."
 _STORED_INTEGER_BITS = 64
 
 
@@ -37,10 +38,20 @@ class Loader(ABC):
             raise EmptyDocumentError(f"{path} is empty. Nothing was added from it.")
         try:
             yield from self.read(data, path)
-        except (CarrelError, ImportError, MemoryError):
+        except DocumentError:
             raise
+        except CarrelError as error:  # such as a MissingDependencyError, which says what to do
+            raise DocumentError(f"{path} cannot be read as {self.name}: {error}") from error
+        except ImportError as error:
+            advice = "Install Carrel again with its dependencies, or leave the file out."
+            raise DocumentError(
+                f"{path} cannot be read as {self.name}: a library for it is missing or broken ({error}). {advice}"
+            ) from error
+        except MemoryError as error:
+            raise DocumentError(f"{path} cannot be read as {self.name}: {TOO_LITTLE_MEMORY}") from error
         except Exception as error:  # parsers raise whatever they like on damaged input; this is the one boundary
-            detail = f"{type(error).__name__}: {error}".strip(": ")
+            said = error.args[0] if isinstance(error, KeyError) and error.args else error  # without its quotation marks
+            detail = f"{type(error).__name__}: {said}".strip(": ").rstrip(".")
             advice = "The file may be damaged: open it and save it again."
             raise DocumentError(f"{path} cannot be read as {self.name} ({detail}). {advice}") from error
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _W = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
 _FALLBACK = "{http://schemas.openxmlformats.org/markup-compatibility/2006}Fallback"
+_PARTS = ("[Content_Types].xml", "_rels/.rels")  # of every Office file
 _MAX_BYTES = 200_000_000  # unpacked: a small file that unpacks to more is broken or hostile
 _TEXT = {f"{_W}tab": "\t", f"{_W}br": "\n", f"{_W}cr": "\n", f"{_W}noBreakHyphen": "-"}
 _NOT_SHOWN = (_FALLBACK, f"{_W}del", f"{_W}moveFrom", f"{_W}pPr", f"{_W}rPr")
@@ -53,16 +54,27 @@ def _open(data: bytes, path: str) -> WordDocument:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             size = sum(entry.file_size for entry in archive.infolist())
+            names = archive.namelist()
     except zipfile.BadZipFile as error:
-        raise DocumentError(
-            f"{path} is not a whole DOCX file ({error}). It may have been cut off: fetch or save it again."
-        ) from None
+        raise _not_whole(path, str(error)) from None
+    for part in _PARTS:
+        if part not in names:
+            raise _not_whole(path, f"{part} is missing in it")
     if size > _MAX_BYTES:
         raise DocumentError(
             f"{path} unpacks to {size / 1e6:.0f} MB, more than the {_MAX_BYTES / 1e6:.0f} MB that are allowed. "
             "If it can be trusted, save it as PDF or split it."
         )
-    return docx.Document(io.BytesIO(data))
+    try:
+        return docx.Document(io.BytesIO(data))
+    except KeyError as error:  # of a part that another one names
+        raise _not_whole(path, str(error.args[0])) from None
+
+
+def _not_whole(path: str, detail: str) -> DocumentError:
+    return DocumentError(
+        f"{path} is not a whole DOCX file: {detail}. It may have been cut off: fetch or save it again."
+    )
 
 
 class _Writer:

@@ -6,27 +6,18 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from carrel.errors import DocumentError
 from carrel.retrieval.loaders.base import Loader
 from carrel.retrieval.loaders.decoding import decode
+from carrel.retrieval.loaders.html_tree import INLINE, Page
 from carrel.retrieval.loaders.structure import TextBuilder, rows_to_text
-from carrel.types import BlockKind, Document, Scalar, Skipped
+from carrel.types import BlockKind, Document, Skipped
 
 if TYPE_CHECKING:
     from lxml.etree import _Element
 
-_DROPPED_TAGS = (
-    "script style noscript template nav svg math iframe object embed canvas audio video map head title "
-    "button input select textarea datalist dialog"
-)
-_INLINE_TAGS = (
-    "a abbr acronym b bdi bdo big cite code data del dfn em font i img ins kbd label mark q rp rt ruby s samp small "
-    "span strike strong sub sup time tt u var wbr"
-)
-_DROPPED = frozenset(_DROPPED_TAGS.split())
-_INLINE = frozenset(_INLINE_TAGS.split())
 _HEADINGS = {f"h{level}": level for level in range(1, 7)}
 _LISTS = ("ul", "ol", "menu", "dir")
-_HIDDEN_STYLE = re.compile(r"display\s*:\s*none|visibility\s*:\s*hidden", re.IGNORECASE)
 _CHARSET = re.compile(rb"<meta[^>]{0,200}charset\s*=\s*[\"']?([\w.:-]{2,40})", re.IGNORECASE)
 _DECLARATION = re.compile(r"\s*<\?xml[^>]*\?>")
 _HEAD_BYTES = 4096
@@ -37,27 +28,27 @@ class HtmlLoader(Loader):
     """Web pages, from their ``<main>`` or ``<article>`` where they have one."""
 
     name = "html"
+    version = 2
     suffixes = (".html", ".htm", ".xhtml")
     media_type = "text/html"
 
     def read(self, data: bytes, path: str) -> Iterator[Document | Skipped]:
         """Yield one document: headings, paragraphs, lists, tables and code in the order of the page."""
-        from lxml import etree
-
         declared = _CHARSET.search(data, 0, _HEAD_BYTES)
         text = decode(data, path, declared[1].decode("ascii") if declared else "")
-        parser = etree.HTMLParser(encoding="utf-8", no_network=True, remove_comments=True, remove_pis=True)
-        page = etree.fromstring(_DECLARATION.sub("", text, count=1).encode("utf-8"), parser)
-        if page is None:
-            page = etree.Element("html")
+        page = Page(_DECLARATION.sub("", text, count=1))
         writer = _PageWriter()
-        writer.write(_main_part(page))
-        title = " ".join("".join(page.findtext(".//title") or "").split())
-        heading = next((block for block in writer.built.blocks if block.kind == "heading" and block.level == 1), None)
+        writer.write(_main_part(page.root))
         built = writer.built.text
+        if page.problem and not built:
+            raise DocumentError(f"{path} could not be read: {page.problem}. Flatten it, or save it as text.")
+        title = page.title
+        heading = next((block for block in writer.built.blocks if block.kind == "heading" and block.level == 1), None)
         if not title and heading:
             title = built[heading.start : heading.end]
-        yield self.document(path, built, title=title, blocks=writer.built.blocks, metadata=_metadata(page))
+        yield self.document(path, built, title=title, blocks=writer.built.blocks, metadata={**page.metadata})
+        if page.problem:
+            yield Skipped(path, f"read in part: {page.problem}")
 
 
 class _PageWriter:
@@ -77,9 +68,9 @@ class _PageWriter:
         skipped: _Element | None = None
         walker = etree.iterwalk(root, events=("start", "end"))
         for event, element in walker:
-            tag = element.tag if isinstance(element.tag, str) else ""
+            tag = element.tag
             if event == "start":
-                if tag in _DROPPED or not tag or _is_hidden(element) or self._whole(element, tag):
+                if self._whole(element, tag):
                     skipped = element
                     walker.skip_subtree()
                 else:
@@ -88,7 +79,7 @@ class _PageWriter:
             else:
                 if element is skipped:
                     skipped = None
-                elif tag not in _INLINE:
+                elif tag not in INLINE:
                     self._close(tag)
                 if element is not root:
                     self._add(element.tail)
@@ -113,7 +104,7 @@ class _PageWriter:
         return True
 
     def _open(self, tag: str) -> None:
-        if tag in _INLINE:
+        if tag in INLINE:
             return
         if tag == "br":
             self._inline.append("\n")
@@ -174,7 +165,7 @@ class _PageWriter:
 
 
 def _main_part(page: _Element) -> _Element:
-    body = page.find("body")
+    body = page.find("html/body")
     if body is None:
         body = page
     size = len("".join(body.itertext()).split())
@@ -183,15 +174,6 @@ def _main_part(page: _Element) -> _Element:
         if len(found) == 1 and len("".join(found[0].itertext()).split()) >= _MAIN_SHARE * size:
             return found[0]
     return body
-
-
-def _is_hidden(element: _Element) -> bool:
-    return (
-        "hidden" in element.attrib
-        or element.get("aria-hidden") == "true"
-        or element.get("role") == "navigation"
-        or bool(_HIDDEN_STYLE.search(element.get("style", "")))
-    )
 
 
 def _is_data_table(table: _Element) -> bool:
@@ -205,30 +187,15 @@ def _is_data_table(table: _Element) -> bool:
 
 
 def _flat(element: _Element) -> str:
-    """Return an element's text on one line, without what is hidden in it."""
+    """Return an element's text on one line."""
     from lxml import etree
 
     parts: list[str] = []
-    walker = etree.iterwalk(element, events=("start", "end"))
-    for event, inner in walker:
+    for event, inner in etree.iterwalk(element, events=("start", "end")):
         if event == "end":
             parts.append(inner.tail or "" if inner is not element else "")
-        elif not isinstance(inner.tag, str) or inner.tag in _DROPPED or _is_hidden(inner):
-            walker.skip_subtree()
         else:
             parts.append(inner.text or "")
-            if inner.tag not in _INLINE:
+            if inner.tag not in INLINE:
                 parts.insert(-1, " ")
     return " ".join("".join(parts).split())
-
-
-def _metadata(page: _Element) -> dict[str, Scalar | list[str]]:
-    metadata: dict[str, Scalar | list[str]] = {}
-    language = page.get("lang")
-    if language:
-        metadata["language"] = language
-    for name in ("author", "description", "date"):
-        found = page.find(f".//meta[@name='{name}']")
-        if found is not None and found.get("content", "").strip():
-            metadata[name] = found.get("content", "").strip()
-    return metadata

@@ -7,7 +7,7 @@ inline markup too, only to throw it away); the tests hold it to what markdown-it
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from carrel.retrieval.loaders.base import Loader
 from carrel.retrieval.loaders.decoding import decode
@@ -60,7 +60,7 @@ class MarkdownLoader(Loader):
         text = decode(data, path)
         metadata, start = front_matter(text)
         blocks = tuple(scan(text, start))
-        title = str(metadata.pop("title", None) or "") or _first_heading(text, blocks)
+        title = str(metadata.pop("title", None) or "") or first_heading(text, blocks)
         yield self.document(path, text, title=title, blocks=blocks, metadata=metadata)
 
 
@@ -149,7 +149,8 @@ def _unquote(text: str) -> str:
     return text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'" else text
 
 
-def _first_heading(text: str, blocks: tuple[Block, ...]) -> str:
+def first_heading(text: str, blocks: Sequence[Block]) -> str:
+    """Return the first heading of level 1, without its markup."""
     for block in blocks:
         if block.kind == "heading" and block.level == 1:
             line = text[block.start : block.end].strip().splitlines()[0]

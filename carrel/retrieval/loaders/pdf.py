@@ -75,7 +75,8 @@ def _open_error(error: Exception, path: str) -> DocumentError:
         return EncryptedDocumentError(f"{path} needs a password. Save a copy without one and add that.")
     if code == _SECURITY_UNKNOWN:
         return EncryptedDocumentError(f"{path} is protected in a way PDFium cannot open. Save an unprotected copy.")
-    return DocumentError(f"{path} is no PDF that can be opened ({error}). It may be cut off: fetch or export it again.")
+    detail = str(error).rstrip(". ")
+    return DocumentError(f"{path} is no PDF that can be opened: {detail}. It may be cut off: fetch or export it again.")
 
 
 def _empty_error(pdf: PdfDocument, path: str) -> EmptyDocumentError:

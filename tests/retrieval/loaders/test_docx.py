@@ -101,13 +101,22 @@ def archive(**files: str) -> bytes:
     [
         (b"PK\x03\x04 and then nothing", "not a whole DOCX file.*cut off"),
         (b"plain text", "not a whole DOCX file"),
-        (archive(a="b"), "cannot be read as docx.*damaged"),
-        (archive(**{"[Content_Types].xml": "<Types"}), "cannot be read as docx"),
+        (archive(a="b"), r"not a whole DOCX file: \[Content_Types\]\.xml is missing in it\. It may"),
+        (archive(**{"[Content_Types].xml": "<Types", "_rels/.rels": ""}), "cannot be read as docx .*damaged"),
     ],
 )
 def test_what_is_no_word_file(data: bytes, message: str) -> None:
     with pytest.raises(DocumentError, match=rf"(?s)^a\.docx .*{message}"):
         list(DocxLoader().load(data, "a.docx"))
+
+
+@pytest.mark.parametrize("part", ["[Content_Types].xml", "_rels/.rels", "word/document.xml"])
+def test_a_missing_part_is_named(word_file: WordFile, part: str) -> None:
+    whole = zipfile.ZipFile(io.BytesIO(word_file(lambda word: word.add_paragraph("text"))))
+    others = {name: whole.read(name).decode("latin-1") for name in whole.namelist() if name != part}
+    with pytest.raises(DocumentError) as caught:
+        list(DocxLoader().load(archive(**others), "a.docx"))
+    assert part in str(caught.value) and "KeyError" not in str(caught.value)
 
 
 def test_every_truncation_is_a_document_error(word_file: WordFile) -> None:

@@ -126,6 +126,11 @@ def test_a_password() -> None:
         list(PdfLoader().load(ENCRYPTED, "a.pdf"))
 
 
+def test_the_message_has_one_end() -> None:
+    with pytest.raises(DocumentError, match=r"^a\.pdf is no PDF [^.]*[^.) ]\)?\. It may be cut off"):
+        list(PdfLoader().load(b"%PDF-1.4 and then nothing", "a.pdf"))
+
+
 def test_every_truncation_is_a_document_error(make_pdf: MakePdf, paragraph: Paragraph) -> None:
     data = make_pdf([paragraph(LONG), paragraph(LONG)])
     for size in range(1, len(data) - 8, 97):

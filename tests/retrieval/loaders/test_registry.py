@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -19,16 +20,17 @@ from carrel.errors import (
     EmptyDocumentError,
     EncryptedDocumentError,
     InputError,
+    MissingDependencyError,
     UnsupportedFormatError,
 )
-from carrel.retrieval.loaders import LOADERS, Loader, load_bytes, load_file, loader_for
+from carrel.retrieval.loaders import LOADERS, Loader, is_current, load_bytes, load_file, loader_for, made_by_loader
 from carrel.types import Document, Skipped
 
 LoadAll = Callable[..., list[Document | Skipped]]
 LIBRARY = Path(__file__).parents[3] / "examples" / "library"
 EVERY = pytest.mark.parametrize("loader", LOADERS, ids=lambda loader: loader.name)
 # What each loader is at home with, for the property tests to damage.
-SEEDS = {
+SEEDS: dict[str, Path | bytes] = {
     "code": LIBRARY / "tide_height.py",
     "csv": LIBRARY / "equipment.csv",
     "docx": LIBRARY / "minutes-2024-05-22.docx",
@@ -36,9 +38,17 @@ SEEDS = {
     "json": LIBRARY / "incidents.jsonl",
     "jsonl": LIBRARY / "incidents.jsonl",
     "markdown": LIBRARY / "handbook" / "berthing.md",
+    "notebook": b"""{"metadata": {"kernelspec": {"language": "python"}}, "nbformat": 4, "cells": [
+ {"cell_type": "markdown", "source": ["# Tides\\n", "\\n", "- high\\n", "- low"]},
+ {"cell_type": "code", "source": "height = 4.5\\nprint(height)", "outputs": [{"text": ["4.5"]}]}]}""",
     "pdf": LIBRARY / "annual-report-2023.pdf",
     "text": LIBRARY / "logs" / "duty-log-2024-02-09.txt",
 }
+
+
+def seed(name: str) -> bytes:
+    found = SEEDS[name]
+    return found if isinstance(found, bytes) else found.read_bytes()
 
 
 def archive(*names: str) -> bytes:
@@ -85,6 +95,8 @@ def test_every_suffix_in_any_case(loader: Loader) -> None:
         ("x", archive("word/document.xml"), "docx"),
         ("x.zip", archive("word/document.xml"), "docx"),
         ("x.docx", archive("other"), "docx"),
+        ("x", b"<!doctype html><svg></svg>", "html"),
+        ("x", b"<?xml version='1.0'?><note>How to write <svg></note>", "text"),
         ("x", b"BZh are the first letters of this note", "text"),
     ],
 )
@@ -107,6 +119,9 @@ def test_loader_by_content(path: str, data: bytes, name: str) -> None:
         ("x.zip", archive("a.txt"), "ZIP archive.*Unpack"),
         ("x.txt", archive("a.txt"), "ZIP archive"),
         ("carrel.db", b"SQLite format 3\0", "a database"),
+        ("y.svg", b"<svg xmlns='http://www.w3.org/2000/svg'><path d='M0 0'/></svg>", "a drawing"),
+        ("x.svg", b"<?xml version='1.0'?>\n<!-- by hand -->\n<!DOCTYPE svg PUBLIC '-//W3C'>\n<svg/>", "a drawing"),
+        ("x.ps", b"%!PS-Adobe-3.0\n", "a PostScript file"),
     ],
 )
 def test_what_no_loader_reads(path: str, data: bytes, message: str) -> None:
@@ -158,7 +173,7 @@ def damaged(draw: st.DrawFn, data: bytes) -> bytes:
 def test_damaged_files_give_documents_or_a_document_error(
     loader: Loader, data: st.DataObject, load_all: LoadAll
 ) -> None:
-    content = data.draw(damaged(SEEDS[loader.name].read_bytes()))
+    content = data.draw(damaged(seed(loader.name)))
     try:
         load_all(loader, content)
     except DocumentError:
@@ -169,7 +184,7 @@ def test_damaged_files_give_documents_or_a_document_error(
 def test_the_same_bytes_give_the_same_documents(loader: Loader) -> None:
     if loader.name == "json":
         return
-    data = SEEDS[loader.name].read_bytes()
+    data = seed(loader.name)
     assert list(loader.load(data, "x")) == list(loader.load(data, "x"))
 
 
@@ -181,7 +196,16 @@ def test_what_a_parser_raises_becomes_a_document_error() -> None:
 
         def read(self, data: bytes, path: str) -> Iterator[Document | Skipped]:
             yield self.document(path, "first")
-            raise {b"k": KeyError("part"), b"r": RecursionError(), b"m": MemoryError(), b"i": ImportError()}[data]
+            raise errors[data]
+
+    errors: dict[bytes, BaseException] = {
+        b"k": KeyError("part"),
+        b"r": RecursionError(),
+        b"m": MemoryError(),
+        b"i": ImportError("no libfoo.so"),
+        b"x": MissingDependencyError("foo", "files", "Reading this"),
+        b"c": KeyboardInterrupt(),
+    }
 
     for data in (b"k", b"r"):
         items = Failing().load(data, "x.y")
@@ -189,10 +213,26 @@ def test_what_a_parser_raises_becomes_a_document_error() -> None:
         with pytest.raises(DocumentError, match=r"^x\.y cannot be read as failing .*damaged") as caught:
             next(items)
         assert caught.value.__cause__ is not None
-    with pytest.raises(MemoryError):  # says something about the machine, not about the file
-        list(Failing().load(b"m", "x.y"))
-    with pytest.raises(ImportError):
-        list(Failing().load(b"i", "x.y"))
+        assert "\"'part'\"" not in str(caught.value)
+    advice = {  # these say something about the machine, not about the file
+        b"m": "there is not enough memory for it. Split it, or add it on a machine that has more",
+        b"i": "a library for it is missing or broken (no libfoo.so). Install Carrel again",
+        b"x": "Reading this needs the package 'foo'. Install it with: pip install 'carrel[files]'",
+    }
+    for data, expected in advice.items():
+        with pytest.raises(DocumentError, match=rf"^x\.y cannot be read as failing: {re.escape(expected)}"):
+            list(Failing().load(data, "x.y"))
+    with pytest.raises(KeyboardInterrupt):
+        list(Failing().load(b"c", "x.y"))
+
+
+def test_extractors_tell_what_a_loader_made() -> None:
+    for loader in LOADERS:
+        current = f"{loader.name}/{loader.version}"
+        assert made_by_loader(current) and is_current(current)
+        assert made_by_loader(f"{loader.name}/0") and not is_current(f"{loader.name}/0")
+    for other in ("", "text", "my-ocr/2", "my/text/1", Document("by hand").extractor):
+        assert not made_by_loader(other) and not is_current(other)
 
 
 def test_load_file(tmp_path: Path) -> None:

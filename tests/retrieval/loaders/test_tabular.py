@@ -4,11 +4,11 @@ from collections.abc import Callable
 
 import pytest
 
-from carrel.errors import DocumentError
 from carrel.retrieval.loaders.tabular import CsvLoader
-from carrel.types import Document
+from carrel.types import Document, Skipped
 
 Load = Callable[..., Document]
+LoadAll = Callable[..., list[Document | Skipped]]
 
 
 def test_a_row_is_a_line_that_names_its_columns(load: Load) -> None:
@@ -52,10 +52,23 @@ def test_a_byte_order_mark_is_no_part_of_the_first_column(load: Load) -> None:
     assert load(CsvLoader(), b"\xef\xbb\xbfa,b\r\n1,2\r\n").text == "a: 1; b: 2"
 
 
-def test_a_quotation_mark_that_is_never_closed() -> None:
-    data = b'a,b\n1,"' + b"x,y\n" * 60_000
-    with pytest.raises(DocumentError, match=r"^a\.csv, line \d+: .*never closed"):
-        list(CsvLoader().load(data, "a.csv"))
+@pytest.mark.parametrize("rows", [3, 60_000])
+def test_a_quotation_mark_that_is_never_closed_is_reported_with_its_line(load_all: LoadAll, rows: int) -> None:
+    document, skipped = load_all(CsvLoader(), 'a,b\n0,"two\nlines"\n1,"' + "x,y\n" * rows, "a.csv")
+    assert isinstance(document, Document) and document.text.startswith("a: 0; b: two lines\na: 1; b: x,y x,y x,y")
+    assert document.text.count("x,y") == rows
+    assert isinstance(skipped, Skipped) and skipped.id == "a.csv:4"
+    assert "quotation mark is never closed" in skipped.reason
+
+
+@pytest.mark.parametrize("end", ["", "\n", "\r\n", "\n\n"])
+def test_a_closed_quotation_mark_is_not_reported(load: Load, end: str) -> None:
+    assert load(CsvLoader(), f'a,b\n1,"x\ny"{end}').text == "a: 1; b: x y"
+
+
+def test_a_long_field_is_a_field(load: Load) -> None:
+    words = "word " * 200_000
+    assert load(CsvLoader(), f'a,b\n1,{words}\n2,"{words}"\n3,x\n').text.endswith("word\na: 3; b: x")
 
 
 def test_a_huge_line(load: Load) -> None:
