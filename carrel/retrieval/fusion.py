@@ -10,16 +10,18 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 
-def convex(dense: Floats, lexical: Floats, dense_weight: float) -> Floats:
+def convex(dense: Floats, lexical: Floats, dense_weight: float, lexical_bound: float = 0.0) -> Floats:
     """``w * cosine + (1 - w) * BM25 / best BM25``: scores that say how relevant, not only in which order.
 
     The cosine is used as it is, since its scale means the same for every question; BM25 has no such
-    scale and is divided by the question's best. Both arrays are (candidates,); a missing lexical score is 0.
+    scale and is divided by the question's best. Both arrays are (candidates,). A candidate that the lexical
+    index did not return has 0 there; it counts as ``lexical_bound``, the most that it can have: as 0, what
+    is among the best by cosine sinks below many passages that merely have some of the question's words.
 
     Reference: Bruch, Gai and Ingber, "An Analysis of Fusion Functions for Hybrid Retrieval", arXiv 2210.11934.
     """
     best = lexical.max(initial=0.0)
-    normalised = lexical / best if best > 0 else np.zeros_like(lexical)
+    normalised = np.maximum(lexical, lexical_bound) / best if best > 0 else np.zeros_like(lexical)
     return dense_weight * dense + (1 - dense_weight) * normalised
 
 
@@ -40,5 +42,8 @@ def reciprocal_rank(rankings: Sequence[NDArray[np.int64]], candidates: NDArray[n
 
 
 def recency_weight(age_days: float, half_life_days: float, floor: float = 0.5) -> float:
-    """Factor for the age of a document: 1 when new, ``floor`` when very old, halfway at the half-life."""
+    """Factor for the age of a document: 1 when new, near ``floor`` when very old.
+
+    At the half-life half of what age can take is gone: with a floor of 0.5 the factor is 0.75.
+    """
     return floor + (1 - floor) * float(0.5 ** (max(0.0, age_days) / half_life_days))

@@ -27,6 +27,16 @@ def test_convex_is_its_definition(scores: list[tuple[float, float]], weight: flo
     assert convex(*split(scores), weight) == pytest.approx(expected)
 
 
+@given(pairs, weights, st.floats(0, 1))
+def test_what_was_not_returned_counts_as_the_bound(
+    scores: list[tuple[float, float]], weight: float, share: float
+) -> None:
+    dense, lexical = split(scores)
+    bound = share * float(min(lexical[lexical > 0], default=0.0))
+    filled = np.where(lexical == 0, bound, lexical)
+    assert convex(dense, lexical, weight, bound) == pytest.approx(convex(dense, filled, weight))
+
+
 @given(pairs, weights, st.floats(0.01, 100))
 def test_the_scale_of_bm25_does_not_matter(scores: list[tuple[float, float]], weight: float, scale: float) -> None:
     dense, lexical = split(scores)
