@@ -13,7 +13,8 @@ from carrel.types import CitationsEvent, Completion, Event, Prompt, TextEvent, U
 class Generator(ABC):
     """Completes structured prompts: a chat server renders them to messages, a reader takes their parts.
 
-    ``context_window`` is in tokens of ``tokenizer``; None means that any prompt fits. Errors are
+    ``context_window`` is in tokens of ``tokenizer``, prompt and reply together; None means that any prompt fits.
+    A context is packed to leave room in it for the question and the reply. Errors are
     carrel.errors.GenerationError and its kin.
     """
 

@@ -14,9 +14,10 @@ from carrel.embeddings.base import TextEncoder, Vectors
 from carrel.generation.base import Generator
 from carrel.retrieval.indexes.lexical import query_terms
 from carrel.retrieval.merging import trimmed
+from carrel.retrieval.packing import SEPARATOR, render
 from carrel.retrieval.sentences import split_sentences
 from carrel.tokens import Tokenizer
-from carrel.types import Citation, Completion, Passage, Prompt, Span, Usage
+from carrel.types import Citation, Completion, Passage, Prompt, Span, Usage, page_at
 
 ABSTENTION = "The documents do not seem to answer this question."
 _WORDS = re.compile(r"\w+")
@@ -42,6 +43,7 @@ class ExtractiveGenerator(Generator):
     ----------
     encoder : embeds the question and the sentences.
     most_sentences : sentences quoted at most.
+    tokenizer : counts the usage; the encoder's by default.
     threshold : least score of the best sentence, 0 to 1; below it the answer is an abstention. The default
         balances answers given where there is one against abstentions where there is none
         (training/extractive/calibrate.py).
@@ -49,19 +51,27 @@ class ExtractiveGenerator(Generator):
 
     name: ClassVar[str] = "extractive"
 
-    def __init__(self, encoder: TextEncoder, *, most_sentences: int = 2, threshold: float = 0.44) -> None:
+    def __init__(
+        self,
+        encoder: TextEncoder,
+        *,
+        most_sentences: int = 2,
+        threshold: float = 0.44,
+        tokenizer: Tokenizer | None = None,
+    ) -> None:
         self.encoder, self.most_sentences, self.threshold = encoder, most_sentences, threshold
+        self._tokenizer = tokenizer or encoder.tokenizer
 
     @property
     def tokenizer(self) -> Tokenizer:
-        return self.encoder.tokenizer
+        return self._tokenizer
 
     def complete(self, prompt: Prompt) -> Completion:
         """Quote the best sentences of the prompt's passages, each with its citation."""
         asked = _plain(prompt.question)
         found = (sentence for sentence in _sentences(prompt.passages) if asked not in _plain(sentence.text))
         sentences = list(found)[:_MOST_SENTENCES]  # what repeats the question word for word does not answer it
-        used = sum(self.tokenizer.count(passage.text) for passage in prompt.passages)
+        used = self.tokenizer.count(f"{render(prompt.passages)}{SEPARATOR}{prompt.question}")
         if not sentences:
             return self._abstain(used, 0.0)
         scores = self._scores(prompt.question, sentences)
@@ -95,7 +105,7 @@ class ExtractiveGenerator(Generator):
                 quote=s.text,
                 title=s.passage.title,
                 source=s.passage.source,
-                page=s.passage.page,
+                page=page_at(s.passage.pages, s.start),
             )
             for s in chosen
         )

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from carrel.retrieval.sentences import split_sentences
 from carrel.tokens import Tokenizer
-from carrel.types import Block, Chunk, Document, Span
+from carrel.types import Block, Chunk, Document, Span, page_at
 
 _BLANK_LINES = re.compile(r"\n[^\S\n]*\n\s*")
 _SPECIAL_TOKENS = 2
@@ -238,10 +238,14 @@ class _Chunker:
         return max(16, self.options.max_tokens - _SPECIAL_TOKENS - prefix_tokens)
 
     def _prefix(self, parts: tuple[str, ...]) -> tuple[str, int]:
-        """Title, headings and table header as one line of bounded length, with its token count."""
+        """Title, headings and table header as one line of bounded length, with its token count.
+
+        A heading that says what the title says is left out: it would be paid for twice in every context.
+        """
         if parts not in self.prefixes:
             title = " ".join(self.document.title.split())
-            lines = _PREFIX_SEPARATOR.join(part for part in (title, *parts[:-1]) if part)
+            headings = [part for part in parts[:-1] if part.casefold() != title.casefold()]
+            lines = _PREFIX_SEPARATOR.join(part for part in (title, *headings) if part)
             limit = min(self.options.max_prefix_tokens, self.options.max_tokens // 4)
             lines = self.tokenizer.truncate(lines, limit)
             if parts[-1]:
@@ -259,8 +263,7 @@ class _Chunker:
         return self._chunk(span, prefix)
 
     def _chunk(self, span: Span, prefix: str) -> Chunk:
-        pages = self.document.pages
-        page = max(1, bisect.bisect_right(pages, span.start)) if pages else None
+        page = page_at(self.document.pages, span.start)
         tokens = self._tokens(span)
         return Chunk(0, span.start, span.end, self.text[span.start : span.end], prefix, tokens, page)
 

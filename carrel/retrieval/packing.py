@@ -13,7 +13,7 @@ from carrel.retrieval.merging import merge_spans, tight, trimmed
 from carrel.retrieval.ordering import arrange
 from carrel.retrieval.sentences import split_sentences
 from carrel.tokens import Tokenizer
-from carrel.types import Order, Passage, Span
+from carrel.types import Order, Passage, Span, page_at
 
 SEPARATOR = "\n\n"
 ELLIPSIS = " … "
@@ -28,9 +28,18 @@ def header(passage: Passage, number: int) -> str:
     """``[1] Title > Heading (p. 3)``, and under it a table's header row where the passage continues one."""
     first, _, rest = passage.prefix.partition("\n")
     place = first or passage.title
-    page = f"(p. {passage.page})" if passage.page is not None else ""
-    line = _one_line(f"[{number}] {place} {page}")
+    line = _one_line(f"[{number}] {place} {_pages(passage)}")
     return f"{line}\n{_escaped(rest)}" if rest else line
+
+
+def _pages(passage: Passage) -> str:
+    """``(p. 3)``, or ``(pp. 3–4)`` for what begins on one page and ends on another."""
+    if not passage.pages:
+        return ""
+    spans = passage.kept or (Span(passage.start, passage.end),)
+    first = page_at(passage.pages, spans[0].start)
+    last = page_at(passage.pages, max(spans[-1].start, spans[-1].end - 1))
+    return f"(p. {first})" if first == last else f"(pp. {first}–{last})"
 
 
 def _one_line(text: str) -> str:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import time
+from dataclasses import replace
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from carrel.errors import DocumentNotFoundError
-from carrel.generation.citations import verified
+from carrel.generation.citations import verified, without_dangling_marks
 from carrel.types import Citation, Context, Document, Ledger, Passage
 
 TEXTS = {"ferry": "The ferry leaves at nine. It returns at six.", "pier": "The pier was built in 1894. The ferry."}
@@ -59,6 +64,16 @@ def test_a_false_one_is_dropped_and_the_others_stay(citation: Citation) -> None:
     assert verified([good[0], citation, good[1]], read, CONTEXT) == tuple(good)
 
 
+@pytest.mark.parametrize("claimed", [None, 1, 2, 7])
+def test_the_page_is_that_of_the_quote_whatever_it_came_with(claimed: int | None) -> None:
+    def paged(document_id: str) -> Document:
+        return replace(read(document_id), pages=(0, 10) if document_id == "ferry" else ())
+
+    found = [cite(1, "ferry", 4, 25), cite(1, "ferry", 10, 16), cite(2, "pier", 4, 8)]
+    checked = verified([replace(citation, page=claimed) for citation in found], paged, CONTEXT)
+    assert [citation.page for citation in checked] == [1, 2, None]
+
+
 def test_each_document_is_read_once() -> None:
     reads: list[str] = []
 
@@ -73,3 +88,81 @@ def test_each_document_is_read_once() -> None:
 def test_without_passages_nothing_can_be_cited() -> None:
     assert verified([cite(1, "ferry", 4, 25)], read, Context("q", (), "", 0, 1, Ledger("words"))) == ()
     assert verified([], read, CONTEXT) == ()
+
+
+# -- marks --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "expected", "removed"),
+    [
+        ("Gulls fly [7]. They eat [1].", "Gulls fly. They eat [1].", 1),
+        ("Gulls fly[7]. They eat[1].", "Gulls fly. They eat[1].", 1),
+        ("[7] Gulls fly.", "Gulls fly.", 1),
+        ("One.\n  [7] Gulls fly.\n", "One.\n  Gulls fly.\n", 1),
+        ("- [7] Gulls fly.", "- Gulls fly.", 1),
+        ("Gulls fly [6][7] [8].", "Gulls fly.", 3),
+        ("[6] [7] Gulls fly.", "Gulls fly.", 2),
+        ("Gulls fly [1, 7]. [6,7]", "Gulls fly [1].", 3),
+        ("Gulls fly [0] and eat [03].", "Gulls fly and eat [03].", 1),
+        ("Gulls fly [7]high.", "Gulls fly high.", 1),
+        ("[7]", "", 1),
+    ],
+)
+def test_a_mark_of_no_passage_is_removed(text: str, expected: str, removed: int) -> None:
+    assert without_dangling_marks(text, (), (), 3) == (expected, removed)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Gulls fly [1][2] and eat [3].",
+        "In 1894 [1894] it was built.",
+        "Use `list[7]`:\n```\nlist[8]\n```\n",
+        "See [7](https://example.org) and \\[7].",
+        "A [note] and [] and [7a] and [-1] and 7].",
+        "",
+        "  spaces  stay \n\n as they are ",
+    ],
+)
+def test_what_is_no_dangling_mark_stays_as_it_is(text: str) -> None:
+    assert without_dangling_marks(text, (), (), 3) == (text, 0)
+
+
+def test_a_mark_goes_with_its_false_citation() -> None:
+    true, false = cite(1, "ferry", 4, 25), cite(2, "pier", 0, 27, "The pier sank.")
+    text = "It leaves at nine [1]. The pier sank [2]. More [3]."
+    shorter = "It leaves at nine [1]. The pier sank. More [3]."
+    assert without_dangling_marks(text, [true, false], [true], 3) == (shorter, 1)
+    assert without_dangling_marks(text, [true, false, replace(true, number=2)], [true, replace(true, number=2)], 3) == (
+        text,
+        0,
+    )
+
+
+def test_brackets_of_a_quotation_stay() -> None:
+    quote = "As shown in [12],\nlamps burn [13]."
+    true = Citation(1, "d", 0, len(quote), quote)
+    for shown in (quote, " ".join(quote.split())):
+        text = f"{shown} [1] But [12] is gone, says {shown} [13]"
+        expected = f"{shown} [1] But is gone, says {shown}"
+        assert without_dangling_marks(text, [true], [true], 3) == (expected, 2)
+    assert without_dangling_marks(f"{quote} [1]", [true], [], 0) == ("As shown in,\nlamps burn.", 3)
+
+
+marks = st.text(st.sampled_from("[]123 ,\n`\\(a.é"), max_size=60)
+
+
+@given(marks, st.integers(0, 3))
+def test_nothing_but_marks_and_the_spaces_at_them_goes(text: str, passages: int) -> None:
+    found, removed = without_dangling_marks(text, (), (), passages)
+    assert (found == text) == (removed == 0)
+    assert [c for c in found if c not in "[]123, "] == [c for c in text if c not in "[]123, "]
+    assert len(found) <= len(text)
+
+
+def test_long_texts_take_no_long_time() -> None:
+    started = time.perf_counter()
+    for part in ("[7]", "[", " ", "[7", "`", "```x", "[1 , ", "[1],", "[7] "):
+        without_dangling_marks(part * 50_000, (), (), 3)
+    assert time.perf_counter() - started < 3

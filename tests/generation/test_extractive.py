@@ -6,6 +6,7 @@ import pytest
 
 from carrel.embeddings.minilm import MiniLM
 from carrel.generation.extractive import ABSTENTION, ExtractiveGenerator
+from carrel.retrieval.packing import render
 from carrel.testing import GeneratorConformance
 from carrel.types import Passage, Prompt, Span
 
@@ -49,13 +50,23 @@ def test_the_sentence_that_answers_is_quoted_exactly(generator, question: str, q
 
 
 def test_numbers_are_those_of_the_passages(generator) -> None:
-    passages = (passage("The tower is white.", "a", page=4), passage("The ferry leaves at nine.", "b", page=7))
+    passages = (
+        passage("The tower is white.", "a", pages=(0,) * 4),
+        passage("The ferry leaves at nine.", "b", pages=(0,) * 7),
+    )
     completion = generator.complete(Prompt("When does the ferry leave?", passages))
     for citation in completion.citations:
         source = passages[citation.number - 1]
         assert (citation.document_id, citation.page, citation.title) == (source.document_id, source.page, "Harbour")
         assert f"[{citation.number}]" in completion.text
     assert completion.citations[0].document_id == "b"
+
+
+def test_a_page_is_that_of_the_sentence_not_of_the_passage(generator) -> None:
+    ferry = TEXT.index("The ferry")
+    many = passage(start=100, pages=(0, 90, 100 + ferry, 100 + ferry + 3))
+    (first, *_) = generator.complete(Prompt("When does the ferry to the island leave?", (many,))).citations
+    assert (many.page, first.start, first.page) == (2, 100 + ferry, 3)
 
 
 def test_equal_passages_keep_their_own_numbers(generator) -> None:
@@ -107,9 +118,10 @@ def test_a_line_break_in_a_quote_is_a_space_in_the_answer(generator) -> None:
 
 
 def test_tokens_are_counted(generator) -> None:
-    completion = generator.complete(Prompt("When does the ferry leave?", (passage(), passage("The tower."))))
+    question, passages = "When does the ferry leave?", (passage(), passage("The tower."))
+    completion = generator.complete(Prompt(question, passages))
     count = generator.tokenizer.count
-    assert completion.usage.prompt_tokens >= count(TEXT) + count("The tower.")
+    assert completion.usage.prompt_tokens == count(render(passages)) + count(question)
     assert completion.usage.completion_tokens == count(completion.text)
     assert completion.usage.tokenizer == "all-MiniLM-L6-v2"
     assert generator.complete(Prompt("When does the ferry leave?", (passage(),))) == generator.complete(

@@ -116,6 +116,7 @@ _SAMPLES: dict[str, Sequence[bytes]] = {
     "json": [json.dumps([{"title": "Pier", "text": _PARAGRAPHS}, {"text": "The ferry."}]).encode()],
     "jsonl": [b'{"title": "Pier", "text": "Built in 1894."}\n{"text": "The ferry."}\n'],
     "markdown": [b"# Pier\n\nBuilt in 1894.\n\n| a | b |\n|---|---|\n| 1 | 2 |\n\n- one\n- two\n"],
+    "notebook": [json.dumps({"cells": [{"cell_type": "code", "source": ["year = 1894"]}]}).encode()],
     "text": [_PARAGRAPHS.encode(), _PARAGRAPHS.encode("utf-16"), "Brücke über die Förde\f2. Seite".encode("cp1252")],
 }
 

@@ -74,7 +74,7 @@ sentences = st.sampled_from(
 )
 texts = st.one_of(st.lists(sentences, min_size=1, max_size=25).map("".join), st.lists(tricky, max_size=6).map(" ".join))
 titles = st.one_of(st.just(""), tricky, st.just("A harbour\nof two lines"), st.just("long title " * 20))
-pages = st.one_of(st.none(), st.integers(1, 12_000))
+pages = st.one_of(st.just(()), st.lists(st.integers(0, 400), max_size=12).map(lambda found: (0, *sorted(found))))
 orders = st.sampled_from(["relevance", "sides", "document"])
 questions = st.sampled_from(["When does the ferry leave?", "lamps", "渡轮?", "nothing of it 7"])
 budgets = st.one_of(st.integers(1, 60), st.integers(1, 900))
@@ -90,7 +90,7 @@ def passages(draw: st.DrawFn) -> list[Passage]:
         start, end = sorted((draw(st.integers(0, len(text))), draw(st.integers(0, len(text)))))
         if text[start:end].strip():
             found.append(
-                Passage(document, start, end, text[start:end], draw(titles), prefix=draw(titles), page=draw(pages))
+                Passage(document, start, end, text[start:end], draw(titles), prefix=draw(titles), pages=draw(pages))
             )
     return found
 

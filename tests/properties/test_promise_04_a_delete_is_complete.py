@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 from pathlib import Path
@@ -29,7 +30,7 @@ def secret(number: int, filler: int = 3) -> Document:
 def forget_nothing(library) -> None:
     """Some builds of SQLite overwrite what they free; here none may, so that the purge is what erases."""
     event.listen(library._store.engine, "connect", lambda raw, _: raw.execute("PRAGMA secure_delete=OFF"))
-    library._store.close()
+    library._store.engine.dispose()
 
 
 def returned(library) -> list[str]:
@@ -90,13 +91,63 @@ def files_with(folder: Path, word: str) -> list[str]:
     ]
 
 
+_PLACES = [("a", "x"), ("a", "y"), ("b", "x"), ("c", "default")]
+
+
+@fixtures
+@given(
+    history=st.lists(
+        st.tuples(st.sampled_from(_PLACES), st.integers(0, 3), st.sampled_from(["add", "replace", "remove"])),
+        min_size=1,
+        max_size=12,
+    ),
+    purger=st.sampled_from([*_PLACES, ("nobody", "nothing")]),
+)
+def test_a_purge_erases_what_any_tenant_removed_whoever_calls_it(make, history, purger: tuple[str, str]) -> None:
+    """What each of them still holds stays as it is."""
+    with make(tenant=purger[0], collection=purger[1]) as library, contextlib.ExitStack() as stack:
+        forget_nothing(library)
+        places = {
+            place: stack.enter_context(make(library.path, tenant=place[0], collection=place[1])) for place in _PLACES
+        }
+        held: dict[tuple[str, str], set[str]] = {place: set() for place in _PLACES}
+        for each in places.values():
+            forget_nothing(each)
+        for place, number, step in history:
+            key = secret(number).id
+            if step == "add":
+                places[place].add(secret(number, 20))
+                held[place].add(key)
+            elif step == "replace":
+                places[place].add(Document("The lamp without it.", id=f"kept{number}", title="none"))
+            elif key in held[place]:
+                places[place].remove(key)
+                held[place].remove(key)
+        gone = [place for place in _PLACES if held[place]]
+        for place in gone[1:]:  # one of them, at most, goes on holding some
+            places[place].remove(list(held[place]))
+            held[place].clear()
+        library.purge()
+        still = any(held.values())
+        assert bool(files_with(library.path, SECRET)) == still
+        for place, each in places.items():
+            found = {passage.document_id for passage in each.search(SECRET, retriever="lexical", limit=50)}
+            assert found == held[place]
+            assert all(check.ok for check in each.doctor())
+        if still:
+            place = gone[0]
+            places[place].remove(list(held[place]))
+            library.purge()
+            assert files_with(library.path, SECRET) == []
+
+
 def test_the_bytes_are_there_before_the_purge(make) -> None:
     """Else the test above would prove nothing."""
     with make() as library:
         forget_nothing(library)
         library.add(secret(0, 50))
         library.remove(secret(0).id)
-        library._store.close()  # the log is written back: what is left is in the database itself
+        library._store.engine.dispose()  # the log is written back: what is left is in the database itself
         assert files_with(library.path, SECRET) == ["carrel.db"]
 
 
@@ -171,7 +222,7 @@ def test_a_purge_beside_a_reader_says_so(make, monkeypatch) -> None:
 
     with make() as library:
         library.add([secret(0), Document("The lamp.", id="kept")])
-        library._store.close()
+        library._store.engine.dispose()
         library._store.busy_timeout_s = 0.2
         reader = Store(library.path)
         with reader.read() as connection:

@@ -46,12 +46,12 @@ def test_it_writes_nothing_either(make, folder: Path) -> None:
     with make() as library:
         library.add(folder)
         library.add(Document("by hand", id="note"))
-        library._store.close()
+        library._store.engine.dispose()
         before = (library.path / "carrel.db").read_bytes()
         library.add(folder)
         library.sync(folder)
         library.add(Document("by hand", id="note"))
-        library._store.close()
+        library._store.engine.dispose()
         assert (library.path / "carrel.db").read_bytes() == before
 
 

@@ -195,6 +195,13 @@ def test_a_heading_stands_under_those_above_it_not_under_itself() -> None:
     assert (chunk.prefix, chunk.text) == ("Handbook", "Lights\n\nIt burns.")
 
 
+@pytest.mark.parametrize("heading", ["Handbook", "HANDBOOK", "# Handbook #"])
+def test_a_heading_that_says_what_the_title_says_is_not_said_twice(heading: str) -> None:
+    long = "The lamp is lit at dusk and put out at dawn. " * 6
+    parts = [(heading, "heading", 1), (long, "paragraph", 0), ("Oil", "heading", 2), (long, "paragraph", 0)]
+    assert {chunk.prefix for chunk in checked(structured(*parts))} == {"Handbook", "Handbook > Oil"}
+
+
 def test_marks_of_headings_are_not_in_the_prefix() -> None:
     long = "The lamp is lit at dusk and put out at dawn. " * 6
     prefixes = {chunk.prefix for chunk in checked(structured(("## Lights ##", "heading", 2), (long, "paragraph", 0)))}
@@ -303,3 +310,16 @@ def test_time_grows_with_the_text_and_not_faster(kind: str) -> None:
 @given(documents())
 def test_the_same_document_gives_the_same_chunks(document: Document) -> None:
     assert chunk_document(document, TOKENIZER, SMALL) == chunk_document(replace(document), TOKENIZER, SMALL)
+
+
+@given(
+    text=st.text(alphabet=st.sampled_from("ab é.\n\t#|東"), max_size=600).filter(str.strip),
+    cap=st.integers(32, 120),
+    title=st.sampled_from(["", "Harbour", "word " * 40]),
+)
+def test_the_cap_holds_with_the_prefix(text: str, cap: int, title: str) -> None:
+    options = ChunkingOptions(target_tokens=cap // 2, max_tokens=cap, merge_below=8)
+    chunks = chunk_document(Document(text, id="a", title=title), WordTokenizer(), options)
+    assert "".join(chunk.text for chunk in chunks) == text
+    for chunk in chunks:
+        assert WordTokenizer().count(chunk.text) + WordTokenizer().count(chunk.prefix) + 2 <= cap

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from itertools import pairwise
 
@@ -68,7 +69,8 @@ def test_one_by_one_is_as_all_at_once(found: list[tuple[str, int, int]]) -> None
 
 @pytest.mark.parametrize("flip", [False, True])
 def test_overlap_in_either_order(flip: bool) -> None:
-    parts = [passage("b", 0, 12, 0.2, page=1, prefix="One"), passage("b", 8, 25, 0.7, page=2, prefix="Two")]
+    pages = (0, 5)
+    parts = [passage("b", 0, 12, 0.2, pages=pages, prefix="One"), passage("b", 8, 25, 0.7, pages=pages, prefix="Two")]
     (merged,) = merge_spans(parts[::-1] if flip else parts)
     assert (merged.start, merged.end, merged.text) == (0, 25, "The ferry leaves at nine.")
     assert (merged.page, merged.prefix, merged.scores.dense) == (1, "One", 0.7)
@@ -105,6 +107,11 @@ def test_trimming_keeps_the_place(text: str, start: int) -> None:
     source = "x" * start + text
     span, stripped = trimmed(start, text)
     assert stripped == text.strip() == source[span.start : span.end]
+
+
+def test_a_tight_passage_is_on_the_page_of_its_first_word() -> None:
+    loose = Passage("d", 4, 12, " \ntext \n", pages=(0, 6))
+    assert (loose.page, tight(loose).page) == (1, 2)
 
 
 def test_a_tight_passage_has_no_white_space_around_it() -> None:
@@ -179,6 +186,13 @@ def test_what_stays_is_a_subsequence_and_all_is_accounted_for(values: list[str])
     kept = [p.text for p in repeats.distinct([text(value) for value in values])]
     assert kept == list(dict.fromkeys(values))
     assert len(repeats.kept) + len(repeats.dropped) == len(values)
+
+
+def test_only_its_own_time_is_counted() -> None:
+    repeats = Repeats()
+    for _ in repeats.distinct([text("one two three"), text("four five six")]):
+        time.sleep(0.02)
+    assert 0 < repeats.seconds < 0.02
 
 
 def test_nothing_is_read_before_it_is_needed() -> None:

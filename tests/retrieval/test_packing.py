@@ -36,13 +36,31 @@ def pack(*passages: Passage, budget: int = 1000, question: str = "ferry", **opti
 
 def test_a_header_is_number_place_and_page() -> None:
     assert header(passage(), 1) == "[1] Pier"
-    assert header(passage(prefix="Pier > Lamps", page=3), 12) == "[12] Pier > Lamps (p. 3)"
-    assert header(passage(title="", page=1), 2) == "[2] (p. 1)"
+    assert header(passage(prefix="Pier > Lamps", start=30, pages=(0, 9, 30)), 12) == "[12] Pier > Lamps (p. 3)"
+    assert header(passage(title="", pages=(0,)), 2) == "[2] (p. 1)"
     assert header(passage(title=""), 2) == "[2]"
 
 
+def test_a_header_names_all_pages_of_what_it_heads() -> None:
+    pages = (0, 30, 60)
+    assert header(passage("x" * 30, pages=pages), 1) == "[1] Pier (p. 1)"
+    assert header(passage("x" * 31, pages=pages), 1) == "[1] Pier (pp. 1–2)"
+    assert header(passage("x" * 99, start=29, pages=pages), 1) == "[1] Pier (pp. 1–3)"
+    assert header(passage("x" * 99, start=60, pages=pages), 1) == "[1] Pier (p. 3)"
+    kept = passage("x" * 99, pages=pages, kept=(Span(31, 33), Span(60, 62)))
+    assert header(kept, 1) == "[1] Pier (pp. 2–3)"
+
+
+def test_a_part_of_a_passage_is_on_its_own_page() -> None:
+    pages = (0, TEXT.index("The ferry"), TEXT.index("Lamps"))
+    (part,) = pack(passage(pages=pages), budget=16, question="Who trims the lamps?").passages
+    assert part.text.startswith("Lamps") and part.page == 3
+    packed = pack(passage(TEXT[:60], pages=pages), passage(TEXT[60:], start=60, pages=pages))
+    assert packed.text == f"[1] Pier (pp. 1–3)\n{TEXT}"
+
+
 def test_a_continued_table_shows_its_header_row() -> None:
-    assert header(passage(prefix="Fleet\nName | Size", page=2), 1) == "[1] Fleet (p. 2)\nName | Size"
+    assert header(passage(prefix="Fleet\nName | Size", pages=(0, 0)), 1) == "[1] Fleet (p. 2)\nName | Size"
     assert block(passage("red | 3", prefix="Fleet\nName | Size"), 1) == "[1] Fleet\nName | Size\nred | 3"
 
 
@@ -51,7 +69,7 @@ def test_a_title_cannot_make_a_second_line() -> None:
 
 
 def test_passages_are_numbered_with_a_blank_line_between() -> None:
-    text = render([passage("One."), passage("Two.", title="Ferry", page=4)])
+    text = render([passage("One."), passage("Two.", title="Ferry", pages=(0, 0, 0, 0))])
     assert text == "[1] Pier\nOne.\n\n[2] Ferry (p. 4)\nTwo."
     assert render([]) == ""
 
@@ -167,7 +185,7 @@ def test_no_more_is_read_than_fits() -> None:
 )
 @pytest.mark.parametrize("tokenizer", [WORDS, shipped_tokenizer()], ids=["words", "shipped"])
 def test_the_error_says_what_is_needed_and_that_suffices(text: str, tokenizer: WordTokenizer) -> None:
-    candidate = passage(text, prefix="Pier > Lamps", page=3)
+    candidate = passage(text, prefix="Pier > Lamps", pages=(0, 1, 2))
     with pytest.raises(BudgetError, match="cannot hold one sentence with its source") as error:
         Packer(tokenizer, 2, "ferry").pack([candidate])
     needed = int(re.search(r"at least (\d+)", str(error.value))[1])  # type: ignore[index]

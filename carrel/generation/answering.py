@@ -1,0 +1,118 @@
+"""Around a generator: a context that its window holds, and an answer of which all that can be checked was."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from carrel.errors import BudgetError, ContextOverflowError, InputError
+from carrel.generation.base import Generator
+from carrel.generation.citations import verified, without_dangling_marks
+from carrel.pipeline import Options, Pipeline, Trail, check_budget, check_question
+from carrel.retrieval.packing import SEPARATOR
+from carrel.types import Answer, Completion, Context, Document
+
+MOST_REPLY_TOKENS = 512  # kept free in the window; a quarter of a small one
+
+
+def check_generator(generator: object) -> Generator:
+    """The generator, if it is one.
+
+    Raises
+    ------
+    InputError : it is not of a class derived from carrel.generation.base.Generator.
+    """
+    if isinstance(generator, Generator):
+        return generator
+    found = f"the class {generator.__name__} itself" if isinstance(generator, type) else f"a {type(generator).__name__}"
+    raise InputError(
+        "a generator is an object of a class derived from carrel.generation.base.Generator, with a name, a tokenizer"
+        f" and complete(prompt), not {found}"
+    )
+
+
+def context_for(pipeline: Pipeline, question: str, options: Options, generator: Generator, trail: Trail) -> Context:
+    """The context of a question, in a budget that leaves room in the generator's window for question and reply.
+
+    Raises
+    ------
+    ContextOverflowError : the window cannot hold the question, a reply and one sentence of the documents.
+    """
+    question = check_question(question)
+    check_budget(options.budget)
+    window, tokenizer = generator.context_window, generator.tokenizer
+    if window is None:
+        return pipeline.context(question, options, tokenizer, trail)
+    asked, reply = tokenizer.count(f"{SEPARATOR}{question}"), min(MOST_REPLY_TOKENS, window // 4)
+    room = window - asked - reply
+    if room >= options.budget:
+        return pipeline.context(question, options, tokenizer, trail)
+    overflow = ContextOverflowError(
+        f"{generator.name} reads {window:,} tokens (counted by {tokenizer.name}). The question has {asked:,},"
+        f" {reply:,} are kept for the reply, and what is left cannot hold one sentence with its source."
+        " Ask more briefly, or take a generator with a larger window."
+    )
+    if room < 1:
+        raise overflow
+    try:
+        return pipeline.context(question, replace(options, budget=room), tokenizer, trail)
+    except BudgetError as error:
+        raise overflow from error
+
+
+def finish(
+    context: Context,
+    completion: Completion,
+    read: Callable[[str], Document],
+    trail: Trail,
+    *,
+    budget: int,
+    streamed: bool = False,
+) -> Answer:
+    """The answer that a completion makes, with its line in the ledger.
+
+    Parameters
+    ----------
+    read : gives a document by its id, to check the citations against.
+    budget : the one that was asked for.
+    streamed : the text has been passed on already, so that its marks can only be counted.
+    """
+    true = verified(completion.citations, read, context)
+    text, marks = without_dangling_marks(completion.text, completion.citations, true, len(context.passages))
+    abstained = completion.finish_reason == "abstained"
+    dropped = len(completion.citations) - len(true)
+    shown = () if abstained else true
+    parts = ["abstained: no sentence fits well enough" if abstained else f"{_counted(len(true), 'citation')} verified"]
+    if dropped:
+        parts.append(f"{_counted(dropped, 'citation')} dropped, not in the source as quoted")
+    if marks:
+        parts.append(f"{_counted(marks, 'mark')} without a source {'left in' if streamed else 'removed from'} the text")
+    if context.budget < budget:
+        parts.append(f"the window left {context.budget:,} of {budget:,} tokens for the context")
+    trail.add(
+        "answer",
+        len(context.passages),
+        len(shown),
+        "; ".join(parts),
+        (completion.usage.prompt_tokens, completion.usage.completion_tokens),
+        {
+            "generator": completion.model,
+            "confidence": completion.confidence,
+            "citations_dropped": dropped,
+            "marks_without_source": marks,
+        },
+    )
+    return Answer(
+        context.question,
+        completion.text if streamed else text,
+        shown,
+        context,
+        abstained,
+        completion.confidence,
+        completion.usage,
+        trail.ledger(),
+    )
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
