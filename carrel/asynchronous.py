@@ -4,89 +4,61 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from abc import ABC
-from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator
+from functools import wraps
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from typing_extensions import ParamSpec, TypeVar, Unpack
+    from typing import Concatenate
 
-    from carrel.pipeline import AskOptions, ContextOptions, SearchOptions
-    from carrel.retrieval.ingest import Source
-    from carrel.retrieval.progress import ProgressCallback
-    from carrel.types import Answer, Context, Event, IngestReport, Passage
+    from typing_extensions import ParamSpec, TypeVar
 
+    Own = TypeVar("Own")
     P = ParamSpec("P")
     R = TypeVar("R")
 
 
-async def _thread(call: Callable[P, R], *arguments: P.args, **keywords: P.kwargs) -> R:
-    """Run a call on a thread; asyncio is imported only where it is used."""
-    import asyncio
+def twin(method: Callable[Concatenate[Own, P], R]) -> Callable[Concatenate[Own, P], Coroutine[Any, Any, R]]:
+    """A method that does not block the event loop and takes what ``method`` takes."""
+    name = method.__name__
 
-    return await asyncio.to_thread(call, *arguments, **keywords)
+    @wraps(method)
+    async def run(library: Own, /, *arguments: P.args, **keywords: P.kwargs) -> R:
+        result: R = await asyncio.to_thread(getattr(library, name), *arguments, **keywords)
+        return result
+
+    run.__doc__ = f"``{name}`` on a thread."
+    return run
 
 
-class AsyncLibrary(ABC):
-    """Methods that do not block the event loop; each takes what its synchronous namesake takes."""
+def streaming_twin(
+    method: Callable[Concatenate[Own, P], Iterator[R]],
+) -> Callable[Concatenate[Own, P], AsyncIterator[R]]:
+    """The same for a generator; to stop early stops it."""
+    name = method.__name__
 
-    # What the methods below stand on, defined by Library.
-    add: Callable[..., IngestReport]
-    sync: Callable[..., IngestReport]
-    remove: Callable[..., tuple[str, ...]]
-    search: Callable[..., list[Passage]]
-    context: Callable[..., Context]
-    ask: Callable[..., Answer]
-    stream: Callable[..., Iterator[Event]]
-
-    async def aadd(
-        self, sources: Source | Iterable[Source], *, dry_run: bool = False, progress: ProgressCallback | None = None
-    ) -> IngestReport:
-        """``add`` on a thread."""
-        return await _thread(self.add, sources, dry_run=dry_run, progress=progress)
-
-    async def async_(
-        self, folder: str | Path, *, dry_run: bool = False, progress: ProgressCallback | None = None
-    ) -> IngestReport:
-        """``sync`` on a thread (the underscore is there because ``async`` is a keyword)."""
-        return await _thread(self.sync, folder, dry_run=dry_run, progress=progress)
-
-    async def aremove(self, ids: str | Iterable[str], *, purge: bool = False) -> tuple[str, ...]:
-        """``remove`` on a thread."""
-        return await _thread(self.remove, ids, purge=purge)
-
-    async def asearch(self, question: str, **options: Unpack[SearchOptions]) -> list[Passage]:
-        """``search`` on a thread."""
-        return await _thread(self.search, question, **options)
-
-    async def acontext(self, question: str, **options: Unpack[ContextOptions]) -> Context:
-        """``context`` on a thread."""
-        return await _thread(self.context, question, **options)
-
-    async def aask(self, question: str, **options: Unpack[AskOptions]) -> Answer:
-        """``ask`` on a thread."""
-        return await _thread(self.ask, question, **options)
-
-    async def astream(self, question: str, **options: Unpack[AskOptions]) -> AsyncIterator[Event]:
-        """``stream``, each event produced on a thread; stopping early stops the generator."""
-        events = self.stream(question, **options)
+    @wraps(method)
+    async def run(library: Own, /, *arguments: P.args, **keywords: P.kwargs) -> AsyncIterator[R]:
+        items: Iterator[R] = getattr(library, name)(*arguments, **keywords)
         busy = threading.Lock()  # a generator that is running cannot be closed
 
-        def advance() -> Event | None:
+        def advance() -> R | None:
             with busy:
-                return next(events, None)
+                return next(items, None)
 
         def close() -> None:
             with busy:
-                if isinstance(events, Generator):
-                    events.close()
+                if isinstance(items, Generator):
+                    items.close()
 
         try:
-            while (event := await _thread(advance)) is not None:
-                yield event
+            while (item := await asyncio.to_thread(advance)) is not None:
+                yield item
         finally:
-            if busy.locked():  # cancelled in the middle of an event: closed as soon as that one has come
+            if busy.locked():  # cancelled in the middle of an item: closed as soon as that one has come
                 asyncio.get_running_loop().run_in_executor(None, close)
             else:
                 close()
+
+    run.__doc__ = f"``{name}``, each item produced on a thread; stopping early stops it."
+    return run

@@ -13,6 +13,7 @@ CarrelError
 │   └── DocumentNotFoundError
 ├── StoreError                 the library on disk
 │   ├── StoreNotFoundError
+│   ├── StoreClosedError
 │   ├── StoreVersionError      written by a newer Carrel
 │   ├── StoreReadOnlyError
 │   ├── StoreBusyError         another process is writing
@@ -78,6 +79,10 @@ class StoreError(CarrelError):
 
 class StoreNotFoundError(StoreError):
     """There is no library at this place."""
+
+
+class StoreClosedError(StoreError):
+    """The library was closed."""
 
 
 class StoreVersionError(StoreError):

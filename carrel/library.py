@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, cast
 
-from carrel.asynchronous import AsyncLibrary
+from carrel.asynchronous import streaming_twin, twin
+from carrel.embeddings.base import ChunkEncoder
 from carrel.errors import DocumentNotFoundError, InputError
-from carrel.pipeline import Options, Pipeline, Trail
+from carrel.inputs import check_kind, check_path, check_text, check_texts, library_folder
+from carrel.pipeline import AskOptions, ContextOptions, Options, Pipeline, SearchOptions, Trail, check_options
+from carrel.retrieval.walk import MAX_FILE_MB
+from carrel.tokens import Tokenizer, shipped_tokenizer
 from carrel.types import (
     Answer,
     Citation,
@@ -34,9 +38,7 @@ from carrel.types import (
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from carrel.embeddings.base import ChunkEncoder
     from carrel.generation.base import Generator
-    from carrel.pipeline import AskOptions, ContextOptions, SearchOptions
     from carrel.retrieval.doctor import Check
     from carrel.retrieval.filters import Where
     from carrel.retrieval.ingest import Source
@@ -44,7 +46,6 @@ if TYPE_CHECKING:
     from carrel.retrieval.store.documents import DocumentInfo
     from carrel.retrieval.store.store import Durability, Scope
     from carrel.retrieval.trace import Trace
-    from carrel.tokens import Tokenizer
 
 FINISHED: FinishReason = "stop"
 
@@ -55,6 +56,7 @@ def open(  # noqa: A001 -- carrel.open reads as it should
     tenant: str = "local",
     collection: str = "default",
     encoder: ChunkEncoder | None = None,
+    tokenizer: Tokenizer | None = None,
     read_only: bool = False,
     create: bool = True,
     durability: Durability = "normal",
@@ -66,6 +68,7 @@ def open(  # noqa: A001 -- carrel.open reads as it should
     path : the library's folder; it holds ``carrel.db``.
     tenant, collection : whose documents, and which set of them. Nothing reaches across.
     encoder : turns text into vectors; the shipped all-MiniLM-L6-v2 by default.
+    tokenizer : counts budgets where no generator is named, whatever the encoder; all-MiniLM-L6-v2's by default.
     read_only : never write.
     create : make the library when it is missing.
     durability : "normal" survives a crash of the process, "full" also a power loss.
@@ -73,19 +76,21 @@ def open(  # noqa: A001 -- carrel.open reads as it should
     Raises
     ------
     StoreError : the library is missing, newer, damaged, busy or read-only. The text says what to do.
+    InputError : a parameter is of no use, such as the address of a server for a path.
     """
     return Library(
         path,
         tenant=tenant,
         collection=collection,
         encoder=encoder,
+        tokenizer=tokenizer,
         read_only=read_only,
         create=create,
         durability=durability,
     )
 
 
-class Library(AsyncLibrary):
+class Library:
     """Documents to ask: add, search, assemble a context, answer with citations. Use it as a context manager."""
 
     def __init__(
@@ -95,6 +100,7 @@ class Library(AsyncLibrary):
         tenant: str = "local",
         collection: str = "default",
         encoder: ChunkEncoder | None = None,
+        tokenizer: Tokenizer | None = None,
         read_only: bool = False,
         create: bool = True,
         durability: Durability = "normal",
@@ -105,8 +111,11 @@ class Library(AsyncLibrary):
         for name, value in (("tenant", tenant), ("collection", collection)):
             if not isinstance(value, str) or not value.strip():
                 raise InputError(f"the {name} must be a name, not {value!r}")
-        self.path, self.tenant, self.collection = Path(path), tenant, collection
+        self.path, self.tenant, self.collection = library_folder(path), tenant, collection
+        check_kind("an encoder", encoder, ChunkEncoder)
+        check_kind("a tokenizer", tokenizer, Tokenizer)
         self.encoder: ChunkEncoder = encoder or MiniLM()
+        self.tokenizer: Tokenizer = tokenizer or shipped_tokenizer()
         self._store = Store(self.path, create=create, read_only=read_only, durability=durability)
         self._bind(Scope(0, tenant, collection))
 
@@ -119,6 +128,7 @@ class Library(AsyncLibrary):
     @property
     def _scope(self) -> Scope:
         """The collection; while nobody has made it, it is empty (id 0), and looked for again at each call."""
+        self._store.check_open()
         if not self._bound.id:
             found = self._store.scope(self.tenant, self.collection, create=False)
             if found is not None:
@@ -138,15 +148,15 @@ class Library(AsyncLibrary):
             self._bind(found)
         return self._bound
 
-    @property
-    def tokenizer(self) -> Tokenizer:
-        """Counts budgets when no generator is named: the shipped embedder's."""
-        return self.encoder.tokenizer
-
     # -- adding and removing ------------------------------------------------------------------
 
     def add(
-        self, sources: Source | Iterable[Source], *, dry_run: bool = False, progress: ProgressCallback | None = None
+        self,
+        sources: Source | Iterable[Source],
+        *,
+        dry_run: bool = False,
+        max_file_mb: float = MAX_FILE_MB,
+        progress: ProgressCallback | None = None,
     ) -> IngestReport:
         """Add files, folders or Documents; what is unchanged since the last time costs nothing.
 
@@ -157,30 +167,43 @@ class Library(AsyncLibrary):
         ----------
         sources : a path, a Document, or an iterable mixing them.
         dry_run : only say what would be done.
+        max_file_mb : a larger file is skipped, unread (megabytes of 1,000,000 bytes).
         progress : called with IngestProgress as work goes on.
         """
         from carrel.retrieval.ingest import Ingest
 
         scope = self._scope if dry_run else self._made()
-        return Ingest(self._store, scope, self.encoder, dry_run=dry_run, progress=progress).run(sources)
+        run = Ingest(self._store, scope, self.encoder, dry_run=dry_run, max_file_mb=max_file_mb, progress=progress)
+        return run.run(sources)
 
     def add_text(self, text: str, *, id: str, title: str = "", metadata: Metadata | None = None) -> IngestReport:  # noqa: A002
         """Add one text under an id of your choice, replacing the document that has it."""
+        for what, value in (("the text of a document", text), ("its id", id), ("its title", title)):
+            check_text(what, value)
+        check_kind("metadata", metadata, Mapping)
         return self.add(Document(text=text, id=id, title=title, metadata=dict(metadata or {})))
 
     def sync(
-        self, folder: str | Path, *, dry_run: bool = False, progress: ProgressCallback | None = None
+        self,
+        folder: str | Path,
+        *,
+        dry_run: bool = False,
+        max_file_mb: float = MAX_FILE_MB,
+        progress: ProgressCallback | None = None,
     ) -> IngestReport:
-        """Make the library hold a folder as it is now: add what is new or changed, remove what has gone."""
-        from carrel.retrieval.sync import vanished
+        """Make the library hold a folder as it is now: add what is new or changed, remove what has gone.
 
-        root = Path(os.path.abspath(folder))
+        Only documents that were read from its files go with them; one given by hand stays. Keywords as in ``add``.
+        """
+        from carrel.retrieval.sync import remove, vanished
+
+        root = Path(os.path.abspath(check_path("the folder to follow", folder)))
         if not root.is_dir():
             raise InputError(f"{root} is not a folder. To add a single file use: carrel add {root}")
-        report = self.add(root, dry_run=dry_run, progress=progress)
+        report = self.add(root, dry_run=dry_run, max_file_mb=max_file_mb, progress=progress)
         gone = vanished(self._store, self._scope, root, report)
         if gone and not dry_run:
-            self._remove(gone)
+            remove(self._store, self._scope, gone)
         return replace(report, removed=(*report.removed, *gone))
 
     def remove(self, ids: str | Iterable[str], *, purge: bool = False) -> tuple[str, ...]:
@@ -194,32 +217,22 @@ class Library(AsyncLibrary):
         ------
         DocumentNotFoundError : an id is unknown; nothing is removed then.
         """
-        wanted = [ids] if isinstance(ids, str) else list(ids)
-        from carrel.retrieval.store import documents as stored
+        from carrel.retrieval.sync import remove
 
-        with self._store.read() as connection:
-            known = stored.known_hashes(connection, self._scope, wanted)
-        for key in wanted:
-            if key not in known:
-                raise DocumentNotFoundError(f"no document has the id {key!r}. See them with: carrel list")
-        removed = self._remove(wanted)
+        wanted = [ids] if isinstance(ids, str) else check_texts("the ids", "an id", ids)
+        removed = remove(self._store, self._scope, wanted, known_only=True)
         if purge:
             self.purge()
         return removed
 
-    def _remove(self, keys: Iterable[str]) -> tuple[str, ...]:
-        from carrel.retrieval.sync import remove
-
-        return remove(self._store, self._scope, list(keys))
-
     def purge(self) -> None:
-        """Erase the bytes of everything that was removed: no file of the library holds them afterwards."""
-        from carrel.retrieval.indexes.lexical import LexicalIndex
+        """Erase the bytes of all that was removed, by whomever: no file of the library holds them afterwards.
 
-        if self._scope.id:
-            with self._store.write() as connection:
-                LexicalIndex(self._scope).rebuild(connection)
-        self._store.erase_freed_pages()
+        It works on the whole file, every tenant's and collection's part of it.
+        """
+        from carrel.retrieval.sync import purge
+
+        purge(self._store)
 
     def reindex(self, *, progress: ProgressCallback | None = None) -> IngestReport:
         """Embed every document with the encoder that this library was opened with, then switch to it.
@@ -237,7 +250,8 @@ class Library(AsyncLibrary):
 
         Keywords: limit (10), where, retriever, cutoff, recency; see carrel.pipeline.SearchOptions.
         """
-        return self._pipeline.search(question, Options(**options), Trail(self.tokenizer.name))
+        check_options("search", options, SearchOptions)
+        return self._pipeline.search(question, Options(**options), Trail(self.tokenizer))
 
     def context(self, question: str, **options: Unpack[ContextOptions]) -> Context:
         """The passages for a question, rendered inside a token budget that is never exceeded.
@@ -249,7 +263,8 @@ class Library(AsyncLibrary):
         ------
         EmptyQuestionError, BudgetError, FilterError
         """
-        return self._pipeline.context(question, Options(**options), self.tokenizer, Trail(self.tokenizer.name))
+        check_options("context", options, ContextOptions)
+        return self._pipeline.context(question, Options(**options), self.tokenizer, Trail(self.tokenizer))
 
     def ask(self, question: str, **options: Unpack[AskOptions]) -> Answer:
         """Answer from the documents, with verified citations, or say that they do not answer.
@@ -257,13 +272,22 @@ class Library(AsyncLibrary):
         Keywords: those of ``context``, and generator, what writes the answer; by default the sentences
         that fit best are quoted.
         """
-        generator, trail, context = self._prepare(question, options)
+        check_options("ask", options, AskOptions)
+        from carrel.generation.answering import finish
+
+        generator, trail, context, budget = self._prepare(question, options)
         completion = generator.complete(Prompt(context.question, context.passages))
-        return self._answer(context, completion, trail)
+        return finish(context, completion, self.document, trail, budget=budget)
 
     def stream(self, question: str, **options: Unpack[AskOptions]) -> Iterator[Event]:
-        """The answer as events: sources, text, citations, usage, always in this order. Keywords as in ``ask``."""
-        generator, trail, context = self._prepare(question, options)
+        """The answer as events: sources, text, citations, usage, always in this order. Keywords as in ``ask``.
+
+        The text is passed on as it comes, before its citations are checked.
+        """
+        from carrel.generation.answering import finish
+
+        check_options("stream", options, AskOptions)
+        generator, trail, context, budget = self._prepare(question, options)
         yield SourcesEvent(context)
         text: list[str] = []
         citations: tuple[Citation, ...] = ()
@@ -277,16 +301,20 @@ class Library(AsyncLibrary):
             elif isinstance(event, UsageEvent):
                 usage, reason = event.usage, event.finish_reason
         completion = Completion("".join(text), usage, reason, generator.name, citations)
-        answer = self._answer(context, completion, trail)
+        answer = finish(context, completion, self.document, trail, budget=budget, streamed=True)
         yield CitationsEvent(answer.citations)
         yield UsageEvent(answer.usage, answer.ledger, reason)
 
-    def _prepare(self, question: str, options: AskOptions) -> tuple[Generator, Trail, Context]:
+    def _prepare(self, question: str, options: AskOptions) -> tuple[Generator, Trail, Context, int]:
+        """What ``ask`` and ``stream`` begin with; the number is the budget that was asked for."""
+        from carrel.generation.answering import check_generator, context_for
+
         chosen = options.get("generator")
+        generator = self._extractive() if chosen is None else check_generator(chosen)
         rest = cast("ContextOptions", {name: value for name, value in options.items() if name != "generator"})
-        generator = chosen or self._extractive()
-        trail = Trail(generator.tokenizer.name)
-        return generator, trail, self._pipeline.context(question, Options(**rest), generator.tokenizer, trail)
+        selected, trail = Options(**rest), Trail(generator.tokenizer)
+        context = context_for(self._pipeline, question, selected, generator, trail)
+        return generator, trail, context, selected.budget
 
     def _extractive(self) -> Generator:
         from carrel.embeddings.base import TextEncoder
@@ -296,33 +324,7 @@ class Library(AsyncLibrary):
             raise InputError(
                 f"the built-in answerer needs a plain text encoder, not {self.encoder.name}. Name a generator."
             )
-        return ExtractiveGenerator(self.encoder)
-
-    def _answer(self, context: Context, completion: Completion, trail: Trail) -> Answer:
-        from carrel.generation.citations import verified
-
-        citations = verified(completion.citations, self.document, context)
-        abstained = completion.finish_reason == "abstained"
-        counted = "1 citation" if len(citations) == 1 else f"{len(citations)} citations"
-        reason = "abstained: no sentence fits well enough" if abstained else f"{counted} verified"
-        trail.add(
-            "answer",
-            len(context.passages),
-            len(citations),
-            reason,
-            (completion.usage.prompt_tokens, completion.usage.completion_tokens),
-            {"generator": completion.model, "confidence": completion.confidence},
-        )
-        return Answer(
-            context.question,
-            completion.text,
-            () if abstained else citations,
-            context,
-            abstained,
-            completion.confidence,
-            completion.usage,
-            trail.ledger(),
-        )
+        return ExtractiveGenerator(self.encoder, tokenizer=self.tokenizer)
 
     # -- looking ------------------------------------------------------------------------------
 
@@ -343,7 +345,7 @@ class Library(AsyncLibrary):
         from carrel.retrieval.store import documents as stored
 
         with self._store.read() as connection:
-            found = stored.read_document(connection, self._scope, id)
+            found = stored.read_document(connection, self._scope, check_text("an id", id))
         if found is None:
             raise DocumentNotFoundError(f"no document has the id {id!r}. See them with: carrel list")
         return found
@@ -352,6 +354,8 @@ class Library(AsyncLibrary):
         """Follow one document through every stage for a question, and say where it fell out."""
         from carrel.retrieval.trace import trace
 
+        check_options("why", options, ContextOptions)
+        check_text("an id", document_id)
         return trace(self._pipeline, document_id, question, Options(**options), self.tokenizer)
 
     def doctor(self, *, repair: bool = False) -> list[Check]:
@@ -361,13 +365,31 @@ class Library(AsyncLibrary):
         return examine(self._pipeline.searcher, repair=repair)
 
     def close(self) -> None:
-        """Release the database. The library cannot be used afterwards."""
+        """Release the database. The library cannot be used afterwards; closing it again does nothing."""
         self._store.close()
 
     def __enter__(self) -> Library:
+        self._store.check_open()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    # -- the same without blocking the event loop -----------------------------------------------
+
+    aadd = twin(add)
+    aadd_text = twin(add_text)
+    async_folder = twin(sync)  # the rule would make it a keyword of Python
+    aremove = twin(remove)
+    apurge = twin(purge)
+    areindex = twin(reindex)
+    asearch = twin(search)
+    acontext = twin(context)
+    aask = twin(ask)
+    astream = streaming_twin(stream)
+    adocuments = twin(documents)
+    adocument = twin(document)
+    awhy = twin(why)
+    adoctor = twin(doctor)

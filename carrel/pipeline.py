@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypedDict
 
 from carrel.embeddings.base import Vectors
 from carrel.errors import BudgetError, EmptyQuestionError, InputError
+from carrel.inputs import check_text, well_formed
 from carrel.retrieval.cutoff import AdaptiveK, Cut, Cutoff, FixedK
 from carrel.retrieval.filters import Where
 from carrel.retrieval.injection import suspicion
@@ -29,7 +30,7 @@ DEFAULT_BUDGET = 1000
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How one question is answered; the same for search, context, ask, stream and why."""
+    """How one question is answered. Which of them a call takes, the classes below say."""
 
     limit: int | None = None
     where: Where | None = None
@@ -47,7 +48,8 @@ class SearchOptions(TypedDict, total=False):
     where : metadata filter, such as ``{"year": {">=": 2020}}``.
     retriever : "fused" (default), "dense", "lexical", "rank_fused", or a Retriever.
     cutoff : "adaptive", a number, a Cutoff, or None to take all that fits.
-    recency : half-life in days: older documents weigh less.
+    recency : prefer newer documents: at this many days older than the newest found, a score counts three
+        quarters, at twice as many five eighths, and never less than half.
     """
 
     limit: int | None
@@ -77,11 +79,25 @@ class AskOptions(ContextOptions, total=False):
     generator: Generator | None
 
 
+def check_options(call: str, given: Iterable[str], accepted: type) -> None:
+    """Raise TypeError, as for any unknown keyword, for an option that a call has no use for.
+
+    ``accepted`` is the class that lists what it takes: SearchOptions, ContextOptions or AskOptions.
+    """
+    known = accepted.__annotations__
+    for name in given:
+        if name not in known:
+            raise TypeError(f"{call}() takes no option {name!r}. It takes: {', '.join(known)}")
+
+
 @dataclass(slots=True)
 class Trail:
-    """Ledger entries as they come, each timed from the one before."""
+    """Ledger entries as they come, each timed from the one before.
 
-    tokenizer: str
+    A stage that ran while another did gives its own ``seconds``; they are taken off the time of the next.
+    """
+
+    tokenizer: Tokenizer
     entries: list[LedgerEntry] = field(default_factory=list)
     _last: float = field(default_factory=time.perf_counter)
 
@@ -93,13 +109,14 @@ class Trail:
         reason: str = "",
         tokens: tuple[int | None, int | None] = (None, None),
         details: Mapping[str, object] | None = None,
+        seconds: float | None = None,
     ) -> None:
-        now = time.perf_counter()
-        self.entries.append(LedgerEntry(stage, items_in, items_out, *tokens, now - self._last, reason, details or {}))
-        self._last = now
+        seconds = time.perf_counter() - self._last if seconds is None else seconds
+        self.entries.append(LedgerEntry(stage, items_in, items_out, *tokens, seconds, reason, details or {}))
+        self._last += seconds
 
     def ledger(self) -> Ledger:
-        return Ledger(self.tokenizer, tuple(self.entries))
+        return Ledger(self.tokenizer.name, tuple(self.entries))
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,12 +131,13 @@ class Selection:
 
 
 def check_question(question: str) -> str:
-    """The question without surrounding space.
+    """The question without surrounding space, and without halves of characters.
 
     Raises
     ------
-    EmptyQuestionError : it holds no letter or digit.
+    InputError : it is no text. EmptyQuestionError : it holds no letter or digit.
     """
+    question = well_formed(check_text("a question", question))
     if not any(character.isalnum() for character in question):
         raise EmptyQuestionError("the question is empty. Ask something, such as: carrel ask 'When was the pier built?'")
     return question.strip()
@@ -151,7 +169,7 @@ class Pipeline:
         check_limit(options.limit)
         limit = 10 if options.limit is None else options.limit
         depth = max(CANDIDATES, limit)
-        _, counted, _ = self._retrieve(check_question(question), options, limit, depth, trail)
+        _, counted, _ = self._retrieve(check_question(question), replace(options, limit=limit), limit, depth, trail)
         return [tight(passage) for passage, _ in counted]
 
     def context(self, question: str, options: Options, tokenizer: Tokenizer, trail: Trail) -> Context:
@@ -169,17 +187,17 @@ class Pipeline:
         packed = self.packer(selection, question, options, tokenizer).pack(repeats.distinct(candidates))
         looked_at = len(repeats.kept) + len(repeats.dropped)
         reason = f"{len(repeats.dropped)} of {looked_at} said what a better one says" if repeats.dropped else ""
-        left = len(candidates) - len(repeats.dropped)  # repeats are looked for while packing, so its time is theirs too
-        trail.entries.append(LedgerEntry("deduplicate", len(candidates), left, reason=reason))
-        trail.add(
-            "pack",
-            left,
-            len(packed.passages),
-            _pack_reason(left, packed, budget),
-            (None, packed.tokens),
-            {"budget": budget},
-        )
-        _flag(packed.passages, trail)
+        left = len(candidates) - len(repeats.dropped)
+        tokens = repeated = None
+        if self._counts_as(trail.tokenizer):
+            repeated = sum(selection.tokens[passage.text.strip()] for passage, _ in repeats.dropped)
+            tokens = sum(selection.tokens[passage.text.strip()] for passage in candidates)
+        distinct = None if tokens is None or repeated is None else tokens - repeated
+        # repeats are looked for while packing, passage by passage
+        trail.add("deduplicate", len(candidates), left, reason, (tokens, distinct), seconds=repeats.seconds)
+        reason = _pack_reason(left, packed, budget)
+        trail.add("pack", left, len(packed.passages), reason, (distinct, packed.tokens), {"budget": budget})
+        _flag(packed, trail)
         return Context(question, tuple(packed.passages), packed.text, packed.tokens, budget, trail.ledger())
 
     def select(self, question: str, options: Options, trail: Trail) -> Selection:
@@ -192,8 +210,12 @@ class Pipeline:
 
     def packer(self, selection: Selection, question: str, options: Options, tokenizer: Tokenizer) -> Packer:
         """Packs a selection; counts that the store already has are not made again."""
-        own = tokenizer.name == self.searcher.encoder.tokenizer.name
-        return Packer(tokenizer, options.budget, question, options.order, selection.tokens if own else {})
+        known = selection.tokens if self._counts_as(tokenizer) else {}
+        return Packer(tokenizer, options.budget, question, options.order, known)
+
+    def _counts_as(self, tokenizer: Tokenizer) -> bool:
+        """Whether the counts in the store were made with this tokenizer."""
+        return tokenizer == self.searcher.encoder.tokenizer
 
     def _retrieve(
         self, question: str, options: Options, limit: int, depth: int, trail: Trail
@@ -210,7 +232,7 @@ class Pipeline:
             )
             trail.add(
                 "retrieve",
-                len(ranking.ids),
+                ranking.searched,
                 len(ranking.ids),
                 f"{len(ranking.candidates.dense_ranking)} dense, {len(ranking.candidates.lexical_ranking)} lexical",
                 details={
@@ -218,13 +240,15 @@ class Pipeline:
                     **{f"{name}_s": value for name, value in ranking.seconds.items()},
                 },
             )
-            count, cut = limit, None
+            left, cut = len(ranking.ids), None
             if cutoff is not None:
                 cut = cutoff.cut(ranking.scores.tolist(), ranking.kind)
-                count = min(limit, cut.count)
-                trail.add("cutoff", len(ranking.ids), cut.count, cut.reason, details=cut.details)
-            passages = self.searcher.counted_passages(connection, ranking, count)
-            trail.add("read", count, len(passages), f"limit {limit}" if options.limit else "")
+                left = cut.count
+                trail.add("cutoff", len(ranking.ids), left, cut.reason, details=cut.details)
+            passages = self.searcher.counted_passages(connection, ranking, min(limit, left))
+            why = f"limit {limit}" if options.limit else f"the best {limit}, for {options.budget} tokens"
+            tokens = sum(count for _, count in passages) if self._counts_as(trail.tokenizer) else None
+            trail.add("read", left, len(passages), why if limit < left else "", (None, tokens))
         return ranking, passages, cut
 
 
@@ -250,12 +274,11 @@ def _pack_reason(candidates: int, packed: Packed, budget: int) -> str:
     )
 
 
-def _flag(passages: Sequence[Passage], trail: Trail) -> None:
+def _flag(packed: Packed, trail: Trail) -> None:
     """Name the passages that read like orders to a model."""
-    found = [(number, suspicion(passage.text)) for number, passage in enumerate(passages, start=1)]
+    found = [(number, suspicion(passage.text)) for number, passage in enumerate(packed.passages, start=1)]
     suspicious = {number: reason for number, reason in found if reason}
     if suspicious:
-        reason = "; ".join(f"[{number}] {why}" for number, why in suspicious.items())
-        trail.add(
-            "inspect", len(passages), len(passages), f"treat as data only: {reason}", details={"passages": suspicious}
-        )
+        reason = "treat as data only: " + "; ".join(f"[{number}] {why}" for number, why in suspicious.items())
+        items, tokens = len(packed.passages), packed.tokens
+        trail.add("inspect", items, items, reason, (tokens, tokens), {"passages": suspicious})

@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 
 @runtime_checkable
 class Tokenizer(Protocol):
-    """What a budget is counted with. Special tokens of a model are not counted: they are not text."""
+    """What a budget is counted with. Special tokens of a model are not counted: they are not text.
+
+    Counts of one are taken for those of another only when the two are equal (``==``), whatever their names.
+    """
 
     @property
     def name(self) -> str:
@@ -34,8 +37,14 @@ class FileTokenizer:
     """A ``tokenizer.json`` read with the tokenizers library; nothing is ever downloaded."""
 
     def __init__(self, path: Path, name: str | None = None) -> None:
-        self.path = path
+        self.path = path.resolve()
         self._name = name or path.parent.name
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, FileTokenizer) and self.path == other.path
+
+    def __hash__(self) -> int:
+        return hash(self.path)
 
     @property
     def name(self) -> str:
@@ -52,9 +61,6 @@ class FileTokenizer:
 
     def count(self, text: str) -> int:
         return len(self.rust.encode_batch_fast([text], add_special_tokens=False)[0])  # fast: no offsets
-
-    def count_many(self, texts: list[str]) -> list[int]:
-        return [len(encoding) for encoding in self.rust.encode_batch_fast(texts, add_special_tokens=False)]
 
     def offsets(self, text: str) -> list[tuple[int, int]]:
         return list(self.rust.encode(text, add_special_tokens=False).offsets)
@@ -89,6 +95,7 @@ def model_folder(name: str) -> Path:
     return folder
 
 
+@lru_cache(maxsize=1)
 def shipped_tokenizer() -> FileTokenizer:
     """The tokenizer of the shipped embedder (WordPiece, 30,522 entries): it counts when no generator is named."""
     return FileTokenizer(model_folder("minilm") / "tokenizer.json", name="all-MiniLM-L6-v2")

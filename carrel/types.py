@@ -1,11 +1,12 @@
 """The values that flow between stages: frozen dataclasses, nothing else.
 
 Offsets are half-open character offsets into ``Document.text``. Token counts name the tokenizer
-they were made with.
+they were made with. Pages are numbered from 1, in the order of the document.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -51,7 +52,7 @@ class Document:
 
     ``blocks`` is the structure the loader found (empty: paragraphs are found in the text itself);
     ``pages`` holds the offset at which each page starts. ``extractor`` and its version say what made
-    the text, so that an upgrade never shifts a citation unnoticed.
+    the text, so that an upgrade never shifts a citation unnoticed; it is empty for a text given by hand.
     """
 
     text: str
@@ -60,10 +61,15 @@ class Document:
     source: str = ""
     metadata: Metadata = field(default_factory=dict)
     media_type: str = "text/plain"
-    extractor: str = "text/1"
+    extractor: str = ""
     blocks: tuple[Block, ...] = ()
     pages: tuple[int, ...] = ()
     modified_at: float | None = None
+
+
+def page_at(pages: tuple[int, ...], offset: int) -> int | None:
+    """The page that holds the character at an offset, where pages start at ``pages``; None without pages."""
+    return max(1, bisect_right(pages, offset)) if pages else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +110,8 @@ class Passage:
     """A retrieved piece of a document: ``text == document.text[start:end]``, always.
 
     ``kept`` lists the spans a pruner kept (document offsets, in order); None keeps all of it.
-    ``chunks`` are the ordinals of the chunks it was made from.
+    ``chunks`` are the ordinals of the chunks it was made from. ``pages`` are those of its document, so
+    that ``page`` is that of ``start`` however the passage was merged or cut.
     """
 
     document_id: str
@@ -114,11 +121,16 @@ class Passage:
     title: str = ""
     source: str = ""
     prefix: str = ""
-    page: int | None = None
+    pages: tuple[int, ...] = field(default=(), repr=False)
     chunks: tuple[int, ...] = ()
     metadata: Metadata = field(default_factory=dict)
     scores: Scores = field(default_factory=Scores)
     kept: tuple[Span, ...] | None = None
+
+    @property
+    def page(self) -> int | None:
+        """The page that it starts on; None where its document has no pages."""
+        return page_at(self.pages, self.start)
 
     @property
     def pieces(self) -> tuple[str, ...]:
@@ -318,4 +330,3 @@ class IngestReport:
     tokenizer: str = ""
     seconds: float = 0.0
     planned: bool = False
-    interrupted: bool = False

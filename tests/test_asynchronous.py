@@ -13,8 +13,7 @@ from pathlib import Path
 import pytest
 
 import carrel
-from carrel.asynchronous import AsyncLibrary
-from carrel.errors import DocumentNotFoundError, EmptyQuestionError
+from carrel.errors import DocumentNotFoundError, EmptyQuestionError, StoreClosedError
 from carrel.generation.base import Generator
 from carrel.testing import HashEncoder, WordTokenizer
 from carrel.types import (
@@ -32,6 +31,13 @@ from carrel.types import (
 
 QUESTION = "When does the ferry leave?"
 NO_LEDGER = Ledger("")
+AT_ONCE = {"close"}
+PUBLIC = [name for name, value in vars(carrel.Library).items() if inspect.isfunction(value) and name[0] != "_"]
+TWINS = {
+    name: "async_folder" if name == "sync" else f"a{name}"
+    for name in PUBLIC
+    if name not in AT_ONCE and not hasattr(vars(carrel.Library)[name], "__wrapped__")
+}
 
 
 @pytest.fixture
@@ -94,8 +100,45 @@ async def test_adding_removing_and_sync(library, tmp_path: Path) -> None:
     assert await library.aremove("new") == ("new",)
     (tmp_path / "files").mkdir()
     (tmp_path / "files" / "a.txt").write_text("The anchor is heavy.")
-    sync = next(name for name in vars(AsyncLibrary) if name.startswith("async"))
-    assert len((await getattr(library, sync)(tmp_path / "files")).added) == 1
+    assert len((await library.async_folder(tmp_path / "files")).added) == 1
+    assert (await library.aadd_text("A text.", id="text", title="Text", metadata={"n": 1})).added == ("text",)
+    assert library.document("text").metadata == {"n": 1}
+
+
+async def test_looking_and_looking_after(library, tmp_path: Path) -> None:
+    assert await library.adocuments() == library.documents() != []
+    assert [info.id for info in await library.adocuments(where={"id": "ferry"})] == ["ferry"]
+    assert await library.adocument("ferry") == library.document("ferry")
+    assert await library.awhy("ferry", QUESTION, budget=50) == library.why("ferry", QUESTION, budget=50)
+    assert all(check.ok for check in await library.adoctor(repair=True))
+    progress = []
+    with carrel.open(tmp_path / "library", encoder=HashEncoder(seed=1)) as other:
+        assert (await other.areindex(progress=progress.append)).embedded == 2
+        assert progress and [info.id for info in other.documents()] == ["ferry", "lamps"]
+        other.remove("lamps")
+        await other.apurge()
+        assert b"Lamps burn" not in (tmp_path / "library" / "carrel.db").read_bytes()
+
+
+async def test_a_closed_library_says_so(library) -> None:
+    library.close()
+    for name in TWINS.values():
+        first = {"aadd": ["x"], "aadd_text": ["x"], "async_folder": ["."], "aremove": ["x"], "adocument": ["x"]}
+        arguments = first.get(name, ["x", "x"] if name == "awhy" else [])
+        if name in ("asearch", "acontext", "aask", "astream"):
+            arguments = [QUESTION]
+        call = getattr(library, name)(*arguments, **({"id": "x"} if name == "aadd_text" else {}))
+        with pytest.raises(StoreClosedError, match="was closed. Open it again with"):
+            await (anext(call) if name == "astream" else call)
+
+
+async def test_a_twin_follows_what_a_subclass_makes_of_it(tmp_path: Path) -> None:
+    class Loud(carrel.Library):
+        def document(self, id: str) -> Document:
+            return Document(id.upper(), id)
+
+    with Loud(tmp_path, encoder=HashEncoder()) as library:
+        assert (await library.adocument("a")).text == "A"
 
 
 async def test_errors_come_through(library) -> None:
@@ -156,11 +199,13 @@ async def test_cancelling_in_the_middle_of_an_event_is_a_cancellation(library) -
     assert await asyncio.to_thread(generator.closed.wait, 5)
 
 
-@pytest.mark.parametrize("name", [name for name in vars(AsyncLibrary) if name.startswith("a")])
-def test_each_method_takes_what_its_namesake_takes(name: str) -> None:
-    twin = "sync" if name.startswith("async") else name[1:]
-    ours, theirs = (
-        [(p.name, p.kind, p.default) for p in inspect.signature(method).parameters.values()]
-        for method in (getattr(AsyncLibrary, name), getattr(carrel.Library, twin))
-    )
-    assert ours == theirs
+@pytest.mark.parametrize("name", TWINS)
+def test_each_operation_has_a_twin_that_takes_the_same(name: str) -> None:
+    twin = getattr(carrel.Library, TWINS[name])
+    assert inspect.signature(twin) == inspect.signature(getattr(carrel.Library, name))
+    assert inspect.isasyncgenfunction(twin) if name == "stream" else inspect.iscoroutinefunction(twin)
+    assert twin.__doc__.startswith(f"``{name}``")
+
+
+def test_there_is_no_other_name_for_a_twin() -> None:
+    assert set(PUBLIC) == {*TWINS, *TWINS.values(), *AT_ONCE}

@@ -8,9 +8,17 @@ from pathlib import Path
 import pytest
 
 import carrel
-from carrel.errors import DocumentNotFoundError, GenerationError, InputError, StoreNotFoundError, StoreReadOnlyError
+from carrel.errors import (
+    DocumentNotFoundError,
+    GenerationError,
+    InputError,
+    StoreClosedError,
+    StoreNotFoundError,
+    StoreReadOnlyError,
+)
 from carrel.generation.base import Generator
 from carrel.testing import HashEncoder, WordTokenizer
+from carrel.tokens import shipped_tokenizer
 from carrel.types import (
     Citation,
     CitationsEvent,
@@ -323,3 +331,132 @@ def test_the_built_in_answerer_needs_a_text_encoder(tmp_path: Path) -> None:
 
 def test_why(library) -> None:
     assert library.why("ferry", QUESTION).fell_out_at is None
+
+
+# -- closed -------------------------------------------------------------------------------------
+
+
+def test_a_closed_library_does_nothing_more(tmp_path: Path) -> None:
+    library = carrel.open(tmp_path / "library", encoder=HashEncoder())
+    library.add_text(FERRY, id="ferry")
+    library.search(QUESTION)
+    stream = library.stream(QUESTION)
+    next(stream)
+    library.close()
+    library.close()
+    calls = {
+        "add": lambda: library.add([]),
+        "add_text": lambda: library.add_text("x", id="x"),
+        "sync": lambda: library.sync(tmp_path),
+        "remove": lambda: library.remove([]),
+        "purge": library.purge,
+        "reindex": library.reindex,
+        "search": lambda: library.search(QUESTION),
+        "context": lambda: library.context(QUESTION),
+        "ask": lambda: library.ask(QUESTION),
+        "stream": lambda: next(library.stream(QUESTION)),
+        "documents": library.documents,
+        "document": lambda: library.document("ferry"),
+        "why": lambda: library.why("ferry", QUESTION),
+        "doctor": library.doctor,
+        "with": library.__enter__,
+        "the rest of a stream": lambda: list(stream),
+    }
+    message = rf"the library {tmp_path / 'library'} was closed. Open it again with: carrel.open\("
+    for call in calls.values():
+        with pytest.raises(StoreClosedError, match=message):
+            call()
+    with carrel.open(tmp_path / "library", encoder=HashEncoder()) as again:
+        assert [info.id for info in again.documents()] == ["ferry"]
+
+
+# -- what cannot be used ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", ["postgresql+psycopg://x/y", "sqlite:///x.db", "http://host/library", "file:///x"])
+@pytest.mark.parametrize("kind", [str, Path])
+def test_an_address_is_no_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, kind: type[str] | type[Path]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="is an address, but a library can only be a folder so far"):
+        carrel.open(kind(path))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("path", [None, 5, b"x", ["x"], "a\0b"])
+def test_the_place_of_a_library_is_a_path(path: object) -> None:
+    with pytest.raises(InputError, match="the place of a library"):
+        carrel.open(path)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"encoder": "all-mpnet-base-v2"}, "an encoder is an object of carrel.embeddings.base.ChunkEncoder, not 'all"),
+        ({"encoder": HashEncoder}, "not the class HashEncoder itself"),
+        ({"tokenizer": "words"}, "a tokenizer is an object of carrel.tokens.Tokenizer, not 'words'"),
+        ({"durability": "most"}, "durability is one of normal, full, not 'most'"),
+        ({"tenant": "\ud800"}, "no valid text"),
+    ],
+)
+def test_what_a_library_cannot_be_opened_with(tmp_path: Path, options, message: str) -> None:
+    def use() -> None:
+        with carrel.open(tmp_path, **{"encoder": HashEncoder(), **options}) as library:
+            library.documents()
+
+    with pytest.raises(InputError, match=message):
+        use()
+
+
+@pytest.mark.parametrize(
+    ("method", "arguments", "options", "message"),
+    [
+        ("add", [None], {}, "cannot add a NoneType: give paths, Documents, or an iterable"),
+        ("add", [5], {}, "cannot add a int"),
+        ("add", [b"x"], {}, "cannot add a bytes"),
+        ("add", [[b"x"]], {}, "cannot add a bytes"),
+        ("add", ["a\0b"], {}, "a source cannot hold a NUL"),
+        ("add_text", [None], {"id": "x"}, "the text of a document is a text, not None"),
+        ("add_text", [b"x"], {"id": "x"}, r"not b'x'. Decode it first: value.decode\(\)"),
+        ("add_text", ["x"], {"id": 5}, "its id is a text, not 5"),
+        ("add_text", ["x"], {"id": "x", "title": None}, "its title is a text, not None"),
+        ("add_text", ["x"], {"id": "x", "metadata": "year"}, "metadata is an object of collections.abc.Mapping"),
+        ("sync", [None], {}, "the folder to follow is a path"),
+        ("remove", [None], {}, "the ids are texts, not None"),
+        ("remove", [[5]], {}, "an id is a text, not 5"),
+        ("remove", ["\ud800"], {}, "no valid text"),
+        ("document", [5], {}, "an id is a text, not 5"),
+        ("document", ["\ud800"], {}, "no valid text"),
+        ("why", [None, "lamps"], {}, "an id is a text, not None"),
+        ("why", ["\ud800", "lamps"], {}, "no valid text"),
+    ],
+)
+def test_what_cannot_be_used_is_an_input_error(library, method: str, arguments, options, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        getattr(library, method)(*arguments, **options)
+    assert len(library.documents()) == 3
+
+
+# -- the tokenizer of budgets -------------------------------------------------------------------
+
+
+def test_budgets_are_counted_by_the_shipped_tokenizer_whatever_embeds(tmp_path: Path) -> None:
+    with carrel.open(tmp_path, encoder=HashEncoder()) as library:
+        assert library.tokenizer == shipped_tokenizer()
+        library.add([Document(f"Uncharacteristically hyperparameterised lamps, {n}.", str(n)) for n in range(40)])
+        for budget in (30, 100, 300):
+            for context in (library.context("lamps", budget=budget), library.ask("lamps", budget=budget).context):
+                assert context.tokenizer == context.ledger.tokenizer == "all-MiniLM-L6-v2"
+                assert context.tokens == shipped_tokenizer().count(context.text) <= budget
+        answer = library.ask("lamps")
+        assert answer.ledger.tokenizer == answer.usage.tokenizer == "all-MiniLM-L6-v2"
+
+
+def test_another_tokenizer_can_be_named(tmp_path: Path) -> None:
+    words = WordTokenizer()
+    with carrel.open(tmp_path, tokenizer=words, encoder=HashEncoder()) as library:
+        library.add([Document(f"The ferry of {n} leaves at nine.", str(n)) for n in range(40)])
+        for found in (library.context("ferry", budget=100), library.ask("ferry", budget=100).context):
+            assert found.tokenizer == "words" and found.tokens == words.count(found.text) <= 100
+        assert library.ask("ferry").usage.tokenizer == "words"

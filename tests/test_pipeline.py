@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -22,6 +23,7 @@ from carrel.pipeline import (
     make_cutoff,
 )
 from carrel.retrieval.cutoff import AdaptiveK, FixedK, Threshold
+from carrel.retrieval.retrievers import Fused
 from carrel.testing import HashEncoder, WordTokenizer
 from carrel.types import Completion, Context, Document, LedgerEntry, Prompt
 
@@ -57,7 +59,8 @@ class Silent(Generator):
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory) -> Iterator[carrel.Library]:
     """Thirty documents, two of them alike and one with orders for a model."""
-    with carrel.open(tmp_path_factory.mktemp("pipeline"), encoder=HashEncoder(256)) as library:
+    folder = tmp_path_factory.mktemp("pipeline")
+    with carrel.open(folder, encoder=HashEncoder(256), tokenizer=WordTokenizer()) as library:
         filler = [
             Document(f"Boat {n} of the harbour has {n * 7} ropes and {n * 3} lamps.", f"boat-{n:02d}")
             for n in range(27)
@@ -105,7 +108,7 @@ def test_the_ledger_says_what_each_stage_took_and_gave(library) -> None:
     assert found["retrieve"].details["retriever"] == "fused"
     assert found["retrieve"].items_out == found["cutoff"].items_in == 30
     assert found["cutoff"].items_out == 6 and found["cutoff"].reason == "fixed at 6"
-    assert found["read"].items_out == found["deduplicate"].items_in == 6 and found["read"].reason == "limit 8"
+    assert found["read"].items_out == found["deduplicate"].items_in == 6 and found["read"].reason == ""
     assert found["deduplicate"].items_out == found["pack"].items_in == 5
     assert found["deduplicate"].reason == "1 of 6 said what a better one says"
     assert found["pack"].items_out == len(context.passages) == 5
@@ -147,7 +150,7 @@ def test_the_tokenizer_is_named_and_is_the_generators(library) -> None:
 
 
 def test_a_trail_times_each_stage_from_the_one_before() -> None:
-    trail = Trail("words")
+    trail = Trail(WordTokenizer())
     time.sleep(0.02)
     trail.add("first", 1, 1)
     trail.add("second", 2, 1, "why", (3, 4), {"colour": "red"})
@@ -282,7 +285,82 @@ def test_an_unknown_keyword(library, method: str) -> None:
         list(library.stream(QUESTION, colour="red"))
 
 
+@pytest.mark.parametrize(
+    ("method", "option", "takes"),
+    [
+        ("search", {"budget": 100}, "limit, where, retriever, cutoff, recency"),
+        ("search", {"order": "sides"}, "limit, where, retriever, cutoff, recency"),
+        ("search", {"generator": None}, "limit, where, retriever, cutoff, recency"),
+        ("context", {"generator": None}, "limit, where, retriever, cutoff, recency, budget, order"),
+        ("why", {"generator": None}, "limit, where, retriever, cutoff, recency, budget, order"),
+    ],
+)
+def test_an_option_that_a_call_has_no_use_for(library, method: str, option, takes: str) -> None:
+    first = ("ferry", QUESTION) if method == "why" else (QUESTION,)
+    message = rf"^{method}\(\) takes no option '{next(iter(option))}'. It takes: {takes}$"
+    with pytest.raises(TypeError, match=message):
+        getattr(library, method)(*first, **option)
+
+
+def test_every_option_reaches_its_call(library) -> None:
+    search = {"limit": 2, "where": None, "retriever": "dense", "cutoff": 3, "recency": 30.0}
+    context = {**search, "budget": 200, "order": "document"}
+    assert (set(search), set(context)) == (set(SearchOptions.__annotations__), set(ContextOptions.__annotations__))
+    assert len(library.search(QUESTION, **search)) == 2
+    assert library.context(QUESTION, **context).budget == 200
+    assert library.ask(QUESTION, **context, generator=Silent()).context.budget == 200
+    assert list(library.stream(QUESTION, **context, generator=Silent()))
+    assert library.why("ferry", QUESTION, **context).steps
+
+
 def test_options_are_those_of_the_keywords() -> None:
     assert set(Options.__dataclass_fields__) == set(ContextOptions.__annotations__)
     assert set(SearchOptions.__annotations__) < set(ContextOptions.__annotations__)
     assert set(AskOptions.__annotations__) == {*ContextOptions.__annotations__, "generator"}
+
+
+def test_counts_of_a_tokenizer_of_the_same_name_are_not_taken_over(tmp_path: Path) -> None:
+    """Only equal tokenizers share counts: the name is for people."""
+
+    class Namesake(LongWords):
+        name = WordTokenizer.name
+
+    with carrel.open(tmp_path, encoder=HashEncoder(), tokenizer=Namesake()) as library:
+        library.add([Document(f"The ferry {n} leaves at nine with {n} lamps.", str(n)) for n in range(20)])
+        for budget in (40, 80, 200):
+            context = library.context(QUESTION, budget=budget)
+            assert context.tokens == Namesake().count(context.text) <= budget
+
+
+# -- what is no question --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("question", [None, 5, b"light", ["light"], 1.5])
+@pytest.mark.parametrize("method", ["search", "context", "ask", "stream", "why"])
+def test_a_question_is_a_text(library, method: str, question: object) -> None:
+    first = ("ferry", question) if method == "why" else (question,)
+    call = getattr(library, method)
+    with pytest.raises(InputError, match="a question is a text, not"):
+        list(call(*first)) if method == "stream" else call(*first)
+
+
+def test_half_a_character_in_a_question_is_replaced(library) -> None:
+    for method in (library.search, library.context, library.ask):
+        method("the ferry \udcff and the pier \ud800")
+    assert library.context("ferry\udcff").question == "ferry\ufffd"
+    assert library.search("ferry \udcff pier") == library.search("ferry \ufffd pier") != []
+    assert library.why("ferry", "ferry \udcff pier").question == "ferry \ufffd pier"
+
+
+@pytest.mark.parametrize("recency", ["30", 0, -1, True, float("nan"), [3]])
+def test_recency_is_a_number_of_days(library, tmp_path: Path, recency: object) -> None:
+    with pytest.raises(InputError, match="recency is a number of days and must be above 0, not"):
+        library.search(QUESTION, recency=recency)
+    with carrel.open(tmp_path, encoder=HashEncoder()) as empty, pytest.raises(InputError, match="recency"):
+        empty.search(QUESTION, recency=recency)
+
+
+@pytest.mark.parametrize("retriever", ["", "sparse", 5, [], ["dense"], Fused])
+def test_an_unknown_retriever(library, retriever: object) -> None:
+    with pytest.raises(InputError, match="unknown retriever.*Use one of: fused, dense"):
+        library.search(QUESTION, retriever=retriever)

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from carrel.embeddings.minilm import MiniLM
 from carrel.errors import ModelError
 from carrel.testing import TokenizerConformance, WordTokenizer
 from carrel.tokens import FileTokenizer, Tokenizer, model_folder, shipped_tokenizer
@@ -38,13 +39,6 @@ def test_special_tokens_are_not_counted() -> None:
 
 def test_nothing_is_cut_or_padded_unseen() -> None:
     assert shipped_tokenizer().count("harbour " * 3000) == 3000
-    assert shipped_tokenizer().count_many(["a", "a b c"]) == [1, 3]
-
-
-@given(st.lists(texts, max_size=8))
-def test_counting_many_is_counting_each(many: list[str]) -> None:
-    tokenizer = shipped_tokenizer()
-    assert tokenizer.count_many(many) == [tokenizer.count(text) for text in many]
 
 
 @given(texts, st.integers(0, 60))
@@ -91,3 +85,14 @@ def test_threads_count_the_same() -> None:
     for thread in threads:
         thread.join()
     assert found == [100] * 8
+
+
+def test_only_those_of_one_file_are_equal(tmp_path: Path) -> None:
+    file = model_folder("minilm") / "tokenizer.json"
+    copy = tmp_path / "tokenizer.json"
+    copy.write_bytes(file.read_bytes())
+    assert shipped_tokenizer() == FileTokenizer(file, name="another name") == MiniLM().tokenizer
+    assert hash(shipped_tokenizer()) == hash(FileTokenizer(file))
+    assert shipped_tokenizer() != FileTokenizer(copy, name=shipped_tokenizer().name)
+    assert shipped_tokenizer() != WordTokenizer()
+    assert WordTokenizer() == WordTokenizer()

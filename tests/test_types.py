@@ -74,3 +74,11 @@ def test_a_context_names_its_tokenizer() -> None:
 def test_an_answer_survives_pickling() -> None:
     answer = Answer("q", "a", (), Context("q", (Passage("d", 0, 1, "x"),), "x", 1, 10, Ledger("words")))
     assert pickle.loads(pickle.dumps(answer)) == answer
+
+
+def test_a_page_is_that_of_the_start() -> None:
+    assert Passage("d", 3, 9, "x" * 6).page is None
+    assert [Passage("d", start, start + 1, "x", pages=(0, 4, 4, 9)).page for start in (0, 3, 4, 8, 9, 99)] == [
+        *(1, 1, 3, 3, 4, 4)
+    ]
+    assert "pages" not in repr(Passage("d", 0, 1, "x", pages=tuple(range(1000))))

@@ -18,6 +18,7 @@ from carrel.app.failing import Code, stop
 from carrel.app.place import Place, resolve
 from carrel.app.progress import ingest_progress
 from carrel.errors import InputError
+from carrel.retrieval.walk import MAX_FILE_MB
 
 if TYPE_CHECKING:
     from carrel.library import Library
@@ -28,14 +29,16 @@ _TEXT = "Text from stdin (-)"
 
 DryRun = Annotated[bool, given.flag("--dry-run", "-n", help="Only say what would be done; nothing is written.")]
 Quiet = Annotated[bool, given.flag("--quiet", "-q", help="No progress and no summary; problems are still told.")]
+MaxFileMb = Annotated[
+    float, typer.Option("--max-file-mb", metavar="MB", min=1, help="Files larger than this are skipped, unread.")
+]
 Verbose = Annotated[bool, given.flag("--verbose", "-v", help="List everything, however long.")]
 
 
 def add(
-    paths: Annotated[
-        list[str], typer.Argument(metavar="PATH", help="Files and folders; - reads one text from stdin.")
-    ],
+    paths: Annotated[list[str], typer.Argument(metavar="PATH", help="Files and folders; - reads one text from stdin.")],
     dry_run: DryRun = False,
+    max_file_mb: MaxFileMb = MAX_FILE_MB,
     verbose: Verbose = False,
     quiet: Quiet = False,
     id: Annotated[  # noqa: A002
@@ -61,7 +64,7 @@ def add(
     text_given = bool(id or title or meta)
     sources = [_source(path, id, title, meta or []) for path in _checked(paths, text_given)]
     with place.to_fill(dry_run=dry_run) as opened, _resumable(opened, as_json), ingest_progress(quiet) as progress:
-        report = opened.add(sources, dry_run=dry_run, progress=progress)
+        report = opened.add(sources, dry_run=dry_run, max_file_mb=max_file_mb, progress=progress)
     _tell(report, place, verbose=verbose, quiet=quiet, as_json=as_json)
     named = {id if path == _STDIN else os.path.abspath(path) for path in paths}
     if any(skipped.id in named for skipped in report.skipped):
@@ -98,6 +101,7 @@ def _source(path: str, id: str, title: str, meta: Sequence[str]) -> str | Docume
 def sync(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The folder to follow.")],
     dry_run: DryRun = False,
+    max_file_mb: MaxFileMb = MAX_FILE_MB,
     verbose: Verbose = False,
     quiet: Quiet = False,
     library: given.LibraryPath = given.LIBRARY,
@@ -114,7 +118,7 @@ def sync(
         what = "is no folder. To add a file use: carrel add" if folder.exists() else "does not exist. Check the name"
         raise InputError(f"{folder} {what}")
     with place.to_fill(dry_run=dry_run) as opened, _resumable(opened, as_json), ingest_progress(quiet) as progress:
-        report = opened.sync(folder, dry_run=dry_run, progress=progress)
+        report = opened.sync(folder, dry_run=dry_run, max_file_mb=max_file_mb, progress=progress)
     _tell(report, place, verbose=verbose, quiet=quiet, as_json=as_json)
 
 
@@ -136,7 +140,7 @@ def _tell(report: IngestReport, place: Place, *, verbose: bool, quiet: bool, as_
         show(*rendering.report(report, str(place.path), verbose=verbose))
     elif report.skipped:
         for skipped in report.skipped if verbose else report.skipped[: rendering.LISTED]:
-            warn(f"skipped {shown(skipped.id)}: {skipped.reason}")
+            warn(f"skipped {rendering.skipped(skipped)}")
     for warning in report.warnings if verbose else report.warnings[: rendering.LISTED]:
         warn(warning)
     if not verbose and len(report.warnings) > rendering.LISTED:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import sys
 from typing import TYPE_CHECKING, TextIO
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 _UNWRAPPED = 100_000
 _CONTROL = {code: "\ufffd" for code in (*range(0x20), *range(0x7F, 0xA0)) if code not in (0x09, 0x0A)}
+_NOT_ON_A_LINE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 def clean(text: str) -> str:
@@ -24,9 +26,14 @@ def clean(text: str) -> str:
 
 
 def shown(id: str) -> str:  # noqa: A002
-    """An id for people: a path below the current folder is shown relative to it."""
+    """An id for people: on one line, and a path below the current folder relative to it."""
     here = os.path.join(os.getcwd(), "")
-    return clean(id[len(here) :] if id.startswith(here) else id)
+    return on_one_line(id[len(here) :] if id.startswith(here) else id)
+
+
+def on_one_line(text: str) -> str:
+    r"""A name or message with its control characters, line ends too, written as escapes such as ``\n``."""
+    return _NOT_ON_A_LINE.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text)
 
 
 def _console(stream: TextIO) -> Console:

@@ -37,9 +37,7 @@ def evaluate(
         int | None, typer.Option("--limit", "-k", metavar="N", help="Questions of each set at most, drawn at random.")
     ] = None,
     seed: Annotated[int, typer.Option("--seed", metavar="N", help="Seed of that draw and of the intervals.")] = 0,
-    whole: Annotated[
-        bool, given.flag("--whole", help="Merge the sets: each is asked against all documents.")
-    ] = False,
+    whole: Annotated[bool, given.flag("--whole", help="Merge the sets: each is asked against all documents.")] = False,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write every question's scores as JSON.")
     ] = None,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import IntEnum
 from inspect import cleandoc
 from typing import Any
@@ -31,6 +33,7 @@ class Code(IntEnum):
     NO_ANSWER = 3
     LIBRARY = 4
     INTERRUPTED = 130
+    CLOSED_PIPE = 141  # 128 + SIGPIPE, as shells report it of other programs
 
 
 CODES_HELP = (
@@ -40,6 +43,7 @@ CODES_HELP = (
     (Code.NO_ANSWER, "no answer: the documents do not seem to hold one, or nothing was found"),
     (Code.LIBRARY, "the library: missing, busy, read-only, damaged, newer than this Carrel, or not in order (doctor)"),
     (Code.INTERRUPTED, "interrupted"),
+    (Code.CLOSED_PIPE, "what read the output had enough, as in: carrel list | head"),
 )
 
 
@@ -68,6 +72,11 @@ def _reported(as_json: bool) -> Iterator[None]:
         raise stop(type(error).__name__, str(error), code_of(error), as_json=as_json) from error
     except KeyboardInterrupt as error:
         raise stop("Interrupted", "interrupted", Code.INTERRUPTED, as_json=as_json) from error
+    except (BrokenPipeError, SystemExit) as error:
+        if isinstance(error, SystemExit) and not isinstance(error.__context__, BrokenPipeError):
+            raise
+        _drop_output()  # rich makes a SystemExit of a closed pipe
+        raise typer.Exit(int(Code.CLOSED_PIPE)) from error
     except USAGE_ERROR as error:
         if type(error).__name__ == "NoArgsIsHelpError":
             raise
@@ -75,6 +84,18 @@ def _reported(as_json: bool) -> Iterator[None]:
         hint = f"See: {context.command_path} --help" if context is not None else ""
         message = str(error.format_message())  # type: ignore[attr-defined]
         raise stop("UsageError", _as_sentence(message), Code.BAD_INPUT, as_json=as_json, hint=hint) from error
+
+
+def _drop_output() -> None:
+    """Nobody reads any more: what is still buffered must not fail again when the process ends."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (BrokenPipeError, ValueError):
+            with suppress(OSError, ValueError):
+                os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
 
 
 def _as_sentence(message: str) -> str:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from carrel.errors import FilterError, InputError
+from carrel.inputs import well_formed
 
 if TYPE_CHECKING:
     from carrel.pipeline import ContextOptions, SearchOptions
@@ -29,8 +30,6 @@ class Order(str, Enum):
     relevance = "relevance"
     sides = "sides"
     document = "document"
-
-
 
 
 def flag(*names: str, help: str) -> Any:  # noqa: A002
@@ -52,9 +51,7 @@ LibraryPath = Annotated[
 Tenant = Annotated[str, typer.Option("--tenant", metavar="NAME", help="Whose documents.", rich_help_panel=_LIBRARY)]
 Collection = Annotated[
     str,
-    typer.Option(
-        "--collection", "-c", metavar="NAME", help="Which set of documents.", rich_help_panel=_LIBRARY
-    ),
+    typer.Option("--collection", "-c", metavar="NAME", help="Which set of documents.", rich_help_panel=_LIBRARY),
 ]
 AsJson = Annotated[bool, flag("--json", help="Print one JSON document on stdout.")]
 Question = Annotated[list[str], typer.Argument(metavar="QUESTION", help="Quotes around it are optional.")]
@@ -109,7 +106,8 @@ Recency = Annotated[
     typer.Option(
         "--recency",
         metavar="DAYS",
-        help="Older documents weigh less: half after this many days.",
+        help="Prefer newer documents: at this many days older than the newest found, a score counts three quarters,"
+        " and never less than half.",
         rich_help_panel=_SELECTION,
     ),
 ]
@@ -117,8 +115,8 @@ Explain = Annotated[bool, flag("--explain", help="Show what every stage did, and
 
 
 def joined(words: Sequence[str]) -> str:
-    """The words of a question, which may come without quotes."""
-    return " ".join(words)
+    """The words of a question, which may come without quotes, and with bytes that are no text."""
+    return well_formed(" ".join(words))
 
 
 def search_options(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from carrel.app.console import note, shown
 from carrel.app.rendering import counted
 from carrel.errors import DocumentNotFoundError, InputError, StoreNotFoundError
+from carrel.inputs import library_folder
 
 if TYPE_CHECKING:
     from carrel.library import Library
@@ -66,6 +67,7 @@ class Place:
                 yield library
 
     def _check(self) -> None:
+        library_folder(self.path)
         if not self.exists:
             command = "carrel add FOLDER" if str(self.path) == ".carrel" else f"carrel add FOLDER --library {self.path}"
             raise StoreNotFoundError(f"there is no library at {self.path}. Make one with: {command}")

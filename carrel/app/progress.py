@@ -65,7 +65,10 @@ def ingest_progress(quiet: bool) -> Iterator[ProgressCallback]:
             total = at.documents_total
             if total is not None and total < at.documents_done:  # one file can hold many documents
                 total = None
-            tell(at.stage, at.documents_done, total, _figures(at, total))
+            if at.bytes_total is None:
+                tell(at.stage, at.documents_done, total, _figures(at, total))
+            else:
+                tell(at.stage, at.bytes_done, at.bytes_total, _figures(at, total))
 
         yield callback
 
@@ -73,11 +76,21 @@ def ingest_progress(quiet: bool) -> Iterator[ProgressCallback]:
 def _figures(at: IngestProgress, total: int | None) -> str:
     done = counted(at.documents_done, "document")
     parts = [done if total is None else f"{at.documents_done:,} of {counted(total, 'document')}"]
-    if at.documents_done and at.seconds >= 1:
+    if at.seconds < 1 or at.documents_done == total:
+        return parts[0]
+    if at.bytes_done:
+        if at.bytes_total:
+            parts.append(f"{100 * at.bytes_done // at.bytes_total} %")
+        parts.append(f"{_size(at.bytes_per_s)}/s")
+    elif at.bytes_total is None and at.documents_done:
         parts.append(f"{at.documents_per_s:,.0f}/s")
-        if total is not None and at.seconds_left is not None and total > at.documents_done:
-            parts.append(f"{_duration(at.seconds_left)} left")
+    if at.seconds_left is not None:
+        parts.append(f"{_duration(at.seconds_left)} left")
     return ", ".join(parts)
+
+
+def _size(length: float) -> str:
+    return f"{length / 1e6:,.1f} MB" if length >= 1e6 else f"{length / 1e3:,.0f} kB"
 
 
 def _duration(seconds: float) -> str:

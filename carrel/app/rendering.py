@@ -14,14 +14,14 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from carrel.app.console import clean, shown
+from carrel.app.console import clean, on_one_line, shown
 
 if TYPE_CHECKING:
     from carrel.registry import Method
     from carrel.retrieval.doctor import Check
     from carrel.retrieval.store.documents import DocumentInfo
     from carrel.retrieval.trace import Trace
-    from carrel.types import Answer, Citation, Document, IngestReport, Ledger, LedgerEntry, Passage
+    from carrel.types import Answer, Citation, Document, IngestReport, Ledger, LedgerEntry, Passage, Skipped
 
 LISTED = 10
 _QUOTE_CHARACTERS = 600
@@ -185,7 +185,7 @@ def document_head(found: Document) -> Table:
         ("id", shown(found.id)),
         ("title", clean(found.title)),
         ("source", shown(found.source) if found.source != found.id else ""),
-        ("type", f"{found.media_type}, read by {found.extractor}"),
+        ("type", f"{found.media_type}, read by {found.extractor}" if found.extractor else found.media_type),
         ("length", f"{length}, {pages}" if found.pages else length),
         ("changed", "" if found.modified_at is None else _day(found.modified_at)),
         *((key, clean(_value(value))) for key, value in found.metadata.items()),
@@ -217,17 +217,18 @@ def report(found: IngestReport, library: str, *, verbose: bool) -> Iterator[Rend
         chunks = f"{counted(found.chunks, 'chunk')} in " if found.chunks else ""
         figures = f" {chunks}{found.seconds:.1f} s{rate}. Library: {clean(library)}"
         yield Text.assemble((f"{', '.join(counts)}.", "bold"), (figures, "dim"))
-    reasons = Counter(skipped.reason for skipped in found.skipped)
-    rare_first = sorted(found.skipped, key=lambda skipped: reasons[skipped.reason])
-    lines = [f"{shown(skipped.id)}: {_reason(skipped.id, skipped.reason)}" for skipped in rare_first]
-    yield from _listed("skipped", lines, verbose)
+    reasons = Counter(item.reason for item in found.skipped)
+    rare_first = sorted(found.skipped, key=lambda item: reasons[item.reason])
+    yield from _listed("skipped", [skipped(item) for item in rare_first], verbose)
 
 
-def _reason(id: str, reason: str) -> str:  # noqa: A002
-    """Why, without the name that stands before it."""
-    for name in (id, os.path.basename(id)):
-        reason = reason.removeprefix(f"{name}: ").removeprefix(f"{name} ")
-    return _shorter_paths(clean(reason))
+def skipped(found: Skipped) -> str:
+    """What was skipped, and why; the name stands there once."""
+    reason = found.reason
+    for name in (found.id, os.path.basename(found.id)):
+        for mark in (": ", ", ", " "):
+            reason = reason.removeprefix(name + mark)
+    return f"{shown(found.id)}: {on_one_line(_shorter_paths(reason))}"
 
 
 def _plan(found: IngestReport, verbose: bool) -> Iterator[RenderableType]:

@@ -146,8 +146,6 @@ class _Run:
         report = library.add(
             self.dataset.documents, progress=lambda step: self.progress("library", step.documents_done, total)
         )
-        if report.interrupted:
-            raise CarrelError("Adding the documents was interrupted; run again to go on where it stopped.")
         self.progress("library", total, total)
         return {
             "encoder": library.encoder.fingerprint,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,34 +10,30 @@ from itertools import groupby
 from pathlib import Path
 
 import numpy as np
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import Connection
 
 from carrel.embeddings.base import ChunkEncoder, Vectors
 from carrel.embeddings.language import mismatch
 from carrel.errors import DocumentError, InputError
+from carrel.inputs import check_path, well_formed
 from carrel.retrieval.chunking import ChunkingOptions, chunk_document
+from carrel.retrieval.indexes.base import shorten_log
 from carrel.retrieval.indexes.lexical import LexicalIndex
-from carrel.retrieval.loaders import load_bytes, loader_for
+from carrel.retrieval.loaders import made_by_loader
 from carrel.retrieval.progress import IngestProgress, ProgressCallback
+from carrel.retrieval.reading import read_file, storable_path
+from carrel.retrieval.slices import encode_in_slices
+from carrel.retrieval.storable import storable
 from carrel.retrieval.store import documents as stored
-from carrel.retrieval.store import schema
+from carrel.retrieval.store import files
+from carrel.retrieval.store.files import FileRecord
 from carrel.retrieval.store.store import Scope, Store
-from carrel.retrieval.walk import FoundFile, walk
+from carrel.retrieval.walk import MAX_FILE_MB, FoundFile, walk
 from carrel.types import Chunk, Document, IngestReport, Skipped
 
 CHUNKS_A_COMMIT = 256
+_NOT_PROSE = ("text/x-source", "text/csv", "text/tab-separated-values")  # their language is not judged
 Source = str | Path | Document
-
-
-@dataclass(slots=True)
-class _FileRead:
-    """A file whose documents are on their way; its record is written with the last of them."""
-
-    path: str
-    size_bytes: int
-    modified_at: float
-    content_hash: str
-    extractor: str
 
 
 @dataclass(slots=True)
@@ -47,8 +41,9 @@ class _Work:
     """One unit of a transaction: the new documents of one source, and what else changes with them."""
 
     documents: list[Document] = field(default_factory=list)
-    file: _FileRead | None = None
+    file: FileRecord | None = None  # written with the last of its documents
     whole_file: bool = True  # every document of the file was read, so others of that source are gone
+    size_bytes: int = 0  # of the file or the text, for progress
 
 
 @dataclass(slots=True)
@@ -80,23 +75,32 @@ class Ingest:
         *,
         options: ChunkingOptions | None = None,
         dry_run: bool = False,
+        max_file_mb: float = MAX_FILE_MB,
         progress: ProgressCallback | None = None,
     ) -> None:
+        if isinstance(max_file_mb, bool) or not isinstance(max_file_mb, (int, float)) or not max_file_mb > 0:
+            raise InputError(f"max_file_mb is the most megabytes a file may have, above 0, not {max_file_mb!r}")
         self.store, self.scope, self.encoder = store, scope, encoder
         self.options = options or _chunking(encoder.max_chunk_tokens)
-        self.dry_run, self.progress = dry_run, progress
+        self.dry_run, self.max_file_mb, self.progress = dry_run, max_file_mb, progress
         self.lexical = LexicalIndex(scope)
         self.outcome = _Outcome()
         self.started = time.perf_counter()
         self.total: int | None = None
         self.done = 0
+        self.bytes_total: int | None = None
+        self.bytes_done = 0
+        self._failure: Exception | None = None  # of the caller's iterator
         self._seen: set[str] = set()
         self._languages: dict[str, list[str]] = {}
 
     # -- what to add --------------------------------------------------------------------------
 
     def run(self, sources: Source | Iterable[Source]) -> IngestReport:
-        """Add every source; returns what was added, updated, unchanged and skipped."""
+        """Add every source; returns what was added, updated, unchanged and skipped.
+
+        An iterator that raises ends the run: what it gave is added, then its exception is raised.
+        """
         with self.store.read() as connection:
             stored.check_encoder(connection, self.scope, self.encoder)
         batch: list[_Work] = []
@@ -115,6 +119,8 @@ class Ingest:
             self._commit(batch)
             raise
         self._commit(batch)
+        if self._failure is not None:
+            raise self._failure
         return self.report()
 
     def report(self) -> IngestReport:
@@ -124,7 +130,7 @@ class Ingest:
         warnings = [
             f"{len(ids)} document{'s' if len(ids) > 1 else ''} in {language} (such as {ids[0]}):"
             f" {self.encoder.name} knows {known}, so searches in them rest on their words alone."
-            " Open the library with an encoder for that language: carrel.open(path, encoder=...)"
+            " To embed them with another model, open the library from Python: carrel.open(path, encoder=...)"
             for language, ids in sorted(self._languages.items())
         ]
         return IngestReport(
@@ -144,17 +150,25 @@ class Ingest:
 
     def _works(self, sources: Source | Iterable[Source]) -> Iterator[_Work]:
         """Files and documents, in the order given; neighbouring paths are walked together."""
-        if isinstance(sources, (str, Path, Document)):
+        if isinstance(sources, (str, Path, Document, bytes)) or not isinstance(sources, Iterable):
             sources = [sources]
         if isinstance(sources, Sequence):
             self.total = sum(isinstance(source, Document) for source in sources)
-        for kind, group in groupby(sources, _kind):
+            self.bytes_total = sum(_size(source) for source in sources if isinstance(source, Document))
+        for kind, group in groupby(self._given(sources), _kind):
             if kind == "document":
-                yield from (_Work([source]) for source in group if isinstance(source, Document))
-            else:
-                yield from self._files(
-                    [Path(source).absolute() for source in group if not isinstance(source, Document)]
+                yield from (
+                    _Work([source], size_bytes=_size(source)) for source in group if isinstance(source, Document)
                 )
+            else:
+                yield from self._files([check_path("a source", source).absolute() for source in group])
+
+    def _given(self, sources: Iterable[Source]) -> Iterator[Source]:
+        """The sources until the iterator fails; what it raised is kept."""
+        try:
+            yield from sources
+        except Exception as error:
+            self._failure = error
 
     def _files(self, paths: Sequence[Path]) -> Iterator[_Work]:
         self._tell("listing")
@@ -164,62 +178,42 @@ class Ingest:
                 self.outcome.skipped.append(item)
             else:
                 found.append(item)
-        if self.total is not None:
+        if self.total is not None and self.bytes_total is not None:
             self.total += len(found)
+            self.bytes_total += sum(file.size_bytes for file in found)
         for file in found:
-            read = list(self._file(file))
-            yield from read
-            if not read:
-                self._settled(file.path)
+            work = self._file(file)
+            if work is None:
+                self._settled(file.path, file.size_bytes)
+            else:
+                yield work
 
-    def _file(self, file: FoundFile) -> Iterator[_Work]:
-        """The documents of a file, or nothing when it is as it was."""
-        path = file.path.encode("utf-8", "backslashreplace").decode()  # as loaders name it: a name may be no valid text
+    def _file(self, file: FoundFile) -> _Work | None:
+        """The documents of a file; None when it is as it was, or cannot be read."""
+        path = storable_path(file.path)
         with self.store.read() as connection:
-            known = connection.execute(
-                select(schema.files).where(schema.files.c.collection_id == self.scope.id, schema.files.c.path == path)
-            ).first()
-        if (
-            known
-            and known.size_bytes == file.size_bytes
-            and known.modified_at == file.modified_at
-            and _current(known.extractor)
-        ):
-            self._unchanged_file(path)
-            return
-        try:
-            data = Path(file.path).read_bytes()
-            content_hash = hashlib.blake2b(data, digest_size=16).hexdigest()
-            loader = loader_for(path, data)
-            extractor = f"{loader.name}/{loader.version}"
-            record = _FileRead(path, file.size_bytes, file.modified_at, content_hash, extractor)
-            if known and known.content_hash == content_hash and known.extractor == extractor:
-                self._unchanged_file(path)
-                self._touch(record)
-                return
-            work = _Work(file=record)
-            for item in load_bytes(data, path):
-                if isinstance(item, Skipped):
-                    self.outcome.skipped.append(item)
-                    work.whole_file = False
-                else:
-                    work.documents.append(replace(item, modified_at=item.modified_at or file.modified_at))
-            yield work
-        except DocumentError as error:
-            self.outcome.skipped.append(Skipped(path, str(error)))
-        except OSError as error:
-            self.outcome.skipped.append(Skipped(path, f"cannot be read: {error.strerror or error}"))
+            known = files.recorded(connection, self.scope, path)
+        reading = read_file(file, known, self.max_file_mb)
+        self.outcome.skipped += reading.skipped
+        if reading.unchanged:
+            self._unchanged_file(path, reading.record)
+        elif reading.record is not None:
+            return _Work(reading.documents, reading.record, not reading.skipped, file.size_bytes)
+        return None
 
-    def _unchanged_file(self, path: str) -> None:
+    def _unchanged_file(self, path: str, touched: FileRecord | None) -> None:
         with self.store.read() as connection:
-            keys = stored.keys_of_source(connection, self.scope, path)
+            keys = self._of_file(connection, path)
         self.outcome.unchanged += keys
         self._seen.update(keys)
-
-    def _touch(self, record: _FileRead) -> None:
-        if not self.dry_run:
+        if touched is not None and not self.dry_run:
             with self.store.write() as connection:
-                self._record(connection, record)
+                files.record(connection, self.scope, touched)
+
+    def _of_file(self, connection: Connection, path: str) -> list[str]:
+        """Ids of the documents that were read from a file; one given by hand may name it as its source too."""
+        extractors = stored.extractors_of_source(connection, self.scope, path)
+        return [key for key, extractor in extractors.items() if made_by_loader(extractor)]
 
     # -- what of it is new --------------------------------------------------------------------
 
@@ -227,14 +221,11 @@ class Ingest:
         """The work without its unchanged documents; None when nothing is left to write."""
         fresh: list[Document] = []
         for document in work.documents:
-            problem = _problem(document)
-            if document.id in self._seen:
-                problem = "another document of this run has the same id"
-            if problem:
-                self.outcome.skipped.append(Skipped(document.id or document.title or "(no id)", problem))
-                continue
-            self._seen.add(document.id)
-            fresh.append(document)
+            try:
+                fresh.append(self._storable(document))
+            except DocumentError as error:
+                name = document.id or document.title or "(no id)"
+                self.outcome.skipped.append(Skipped(well_formed(str(name)), str(error)))
         with self.store.read() as connection:
             known = stored.known_hashes(connection, self.scope, [document.id for document in fresh])
         changed: list[Document] = []
@@ -248,10 +239,22 @@ class Ingest:
             else:
                 self.outcome.updated.append(document.id)
             changed.append(document)
+            if "\ufffd" in document.text and document not in work.documents:
+                self.outcome.warnings.append(
+                    f"{document.id}: halves of characters (lone surrogates) stand in its text as \ufffd now"
+                )
         if not changed and work.file is None:
-            self._settled(fresh[0].id if fresh else "")
+            self._settled(fresh[0].id if fresh else "", work.size_bytes)
             return None
         return replace(work, documents=changed)
+
+    def _storable(self, document: Document) -> Document:
+        """The document as it can be stored; its id is taken for the rest of the run."""
+        document = storable(document)
+        if document.id in self._seen:
+            raise DocumentError("another document of this run has the same id")
+        self._seen.add(document.id)
+        return document
 
     # -- writing ------------------------------------------------------------------------------
 
@@ -264,11 +267,11 @@ class Ingest:
         if self.dry_run:
             with self.store.read() as connection:
                 self.outcome.removed += [key for work in batch for key in self._gone(connection, work)]
-            self.done += len(batch)
+            self._done(batch)
             self._tell("planning")
             return
         self._tell("embedding", documents[0].id if documents else "")
-        prepared = self._embed(chunked)
+        prepared = self._embed(chunked, sum(work.size_bytes for work in batch))
         with self.store.write() as connection:
             encoder_id = stored.check_encoder(connection, self.scope, self.encoder)
             if encoder_id is None:
@@ -277,7 +280,8 @@ class Ingest:
             for work in batch:
                 self._finish_file(connection, work)
             self.lexical.catch_up(connection)
-        self.done += len(batch)
+            shorten_log(connection, self.scope)
+        self._done(batch)
         self._tell("embedding", documents[-1].id if documents else "")
 
     def _chunk(self, document: Document) -> list[Chunk]:
@@ -290,13 +294,13 @@ class Ingest:
                 f"{document.id}: {len(over)} chunks are longer than the window of {self.encoder.name}"
                 f" ({self.encoder.window} tokens) and were embedded in parts"
             )
-        language = mismatch(document.text, self.encoder.languages)
+        language = mismatch(document.text, self.encoder.languages) if document.media_type not in _NOT_PROSE else None
         if language:
             self._languages.setdefault(language, []).append(document.id)
         return chunks
 
-    def _embed(self, items: Sequence[tuple[Document, list[Chunk]]]) -> list[stored.Prepared]:
-        """Vectors for all chunks; those whose encoder input was embedded before are taken from the store."""
+    def _embed(self, items: Sequence[tuple[Document, list[Chunk]]], size_bytes: int) -> list[stored.Prepared]:
+        """Vectors for all chunks: each encoder input is embedded once, and those in the store not again."""
         hashes = [[self.encoder.input_hash(document, chunk) for chunk in chunks] for document, chunks in items]
         known: dict[str, Vectors] = {}
         with self.store.read() as connection:
@@ -305,12 +309,19 @@ class Ingest:
                 flat = [value for row in hashes for value in row]
                 known = stored.reusable_vectors(connection, self.scope, encoder_id, flat)
         todo: list[tuple[Document, list[Chunk]]] = []
-        wanted: list[str] = []
+        wanted: dict[str, None] = {}  # in order; an input that comes twice is encoded once
         for (document, chunks), row in zip(items, hashes, strict=True):
-            missing = [(chunk, value) for chunk, value in zip(chunks, row, strict=True) if value not in known]
-            todo.append((document, [chunk for chunk, _ in missing]))
-            wanted += [value for _, value in missing]
-        encoded = [vectors for document in self.encoder.encode_many(todo) for vectors in document]
+            missing: dict[str, Chunk] = {}
+            for chunk, value in zip(chunks, row, strict=True):
+                if value not in known and value not in wanted:
+                    missing.setdefault(value, chunk)
+            todo.append((document, list(missing.values())))
+            wanted.update(dict.fromkeys(missing))
+
+        def told(chunks: int, document: Document) -> None:
+            self._tell("embedding", document.id, bytes_under_way=size_bytes * chunks // len(wanted))
+
+        encoded = [vectors for document in encode_in_slices(self.encoder, todo, told) for vectors in document]
         self.outcome.embedded += len(encoded)
         known.update(zip(wanted, (np.atleast_2d(vectors) for vectors in encoded), strict=True))
         return [
@@ -322,40 +333,45 @@ class Ingest:
         """Remove the documents that a file no longer holds, and record how it was read."""
         self.outcome.removed += stored.remove_documents(connection, self.scope, self._gone(connection, work))
         if work.file is not None and work.whole_file:
-            self._record(connection, work.file)
+            files.record(connection, self.scope, work.file)
 
     def _gone(self, connection: Connection, work: _Work) -> list[str]:
         if work.file is None or not work.whole_file:
             return []
-        return [key for key in stored.keys_of_source(connection, self.scope, work.file.path) if key not in self._seen]
-
-    def _record(self, connection: Connection, record: _FileRead) -> None:
-        table = schema.files
-        connection.execute(delete(table).where(table.c.collection_id == self.scope.id, table.c.path == record.path))
-        row = {
-            "collection_id": self.scope.id,
-            "path": record.path,
-            "size_bytes": record.size_bytes,
-            "modified_at": record.modified_at,
-            "content_hash": record.content_hash,
-            "extractor": record.extractor,
-        }
-        connection.execute(insert(table), [row])
+        return [key for key in self._of_file(connection, work.file.path) if key not in self._seen]
 
     # -- progress -----------------------------------------------------------------------------
 
-    def _settled(self, current: str) -> None:
+    def _settled(self, current: str, size_bytes: int) -> None:
         """A source that needs no writing is done with."""
         self.done += 1
+        if self.bytes_total is not None:
+            self.bytes_total -= size_bytes
         self._tell("reading", current)
 
-    def _tell(self, stage: str, current: str = "") -> None:
+    def _done(self, batch: Sequence[_Work]) -> None:
+        self.done += len(batch)
+        self.bytes_done += sum(work.size_bytes for work in batch)
+
+    def _tell(self, stage: str, current: str = "", *, bytes_under_way: int = 0) -> None:
         if self.progress:
             outcome = self.outcome
-            seconds = time.perf_counter() - self.started
-            self.progress(
-                IngestProgress(stage, self.done, self.total, outcome.chunks, outcome.tokens, seconds, current)
+            at = IngestProgress(
+                stage=stage,
+                documents_done=self.done,
+                documents_total=self.total,
+                chunks_done=outcome.chunks,
+                tokens_done=outcome.tokens,
+                seconds=time.perf_counter() - self.started,
+                current=current,
+                bytes_done=self.bytes_done + bytes_under_way,
+                bytes_total=self.bytes_total,
             )
+            self.progress(at)
+
+
+def _size(document: Document) -> int:
+    return len(document.text) if isinstance(document.text, str) else 0
 
 
 def _chunking(max_tokens: int) -> ChunkingOptions:
@@ -370,27 +386,3 @@ def _kind(source: object) -> str:
     if isinstance(source, (str, Path)):
         return "path"
     raise InputError(f"cannot add a {type(source).__name__}: give paths, Documents, or an iterable of them")
-
-
-def _problem(document: Document) -> str | None:
-    """Why a document cannot be added, or None."""
-    if not document.id:
-        return "it has no id: give Document(id=...) a name that is unique in the collection"
-    if not document.text.strip():
-        return "it holds no text"
-    if "\x00" in document.text:
-        return "its text holds NUL characters, so it is probably not text"
-    try:
-        for text in (document.id, document.text, document.title, document.source):
-            text.encode("utf-8")
-        json.dumps(dict(document.metadata), ensure_ascii=False, allow_nan=False).encode("utf-8")
-    except (TypeError, ValueError) as error:  # halves of surrogate pairs, dates, NaN
-        return f"it cannot be stored: {error}"
-    return None
-
-
-def _current(extractor: str) -> bool:
-    """Whether the loader that read a file is still the one that would."""
-    from carrel.retrieval.loaders import LOADERS
-
-    return any(f"{loader.name}/{loader.version}" == extractor for loader in LOADERS)

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, bindparam, select
+from sqlalchemy import Connection, bindparam, func, select
 
 from carrel.embeddings.base import ChunkEncoder, Vectors
 from carrel.errors import InputError
@@ -31,6 +31,7 @@ Floats = NDArray[np.float64]
 _PASSAGES = (
     select(
         schema.chunks.c.id,
+        schema.chunks.c.document_id,
         schema.chunks.c.ordinal,
         schema.chunks.c.start,
         schema.chunks.c.page,
@@ -48,13 +49,20 @@ _PASSAGES = (
         schema.chunks.c.collection_id == bindparam("collection"),
     )
 )
+_PAGES = select(schema.documents.c.id, schema.documents.c.pages).where(
+    schema.documents.c.id.in_(bindparam("ids", expanding=True)),
+    schema.documents.c.collection_id == bindparam("collection"),
+)
+_LATEST = select(func.max(schema.changes.c.id)).where(schema.changes.c.collection_id == bindparam("collection"))
+_CHUNKS = select(func.sum(schema.documents.c.chunks)).where(schema.documents.c.collection_id == bindparam("collection"))
 
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
     """Chunks found by at least one index: ids ascending, with their scores and each index's ranking.
 
-    ``dense`` and ``lexical`` are (candidates,); a chunk that has no word of the question has lexical 0.
+    ``dense`` and ``lexical`` are (candidates,); a chunk outside the lexical ranking has lexical 0, and
+    ``lexical_bound`` is what it scores at most: the lowest score of a full ranking, else 0.
     """
 
     ids: NDArray[np.int64]
@@ -62,6 +70,7 @@ class Candidates:
     lexical: Floats | None
     dense_ranking: NDArray[np.int64]
     lexical_ranking: NDArray[np.int64]
+    lexical_bound: float = 0.0
 
 
 class Retriever(ABC):
@@ -113,7 +122,7 @@ class Fused(Retriever):
 
     def score(self, candidates: Candidates) -> Floats:
         assert candidates.dense is not None and candidates.lexical is not None
-        return fusion.convex(candidates.dense, candidates.lexical, self.dense_weight)
+        return fusion.convex(candidates.dense, candidates.lexical, self.dense_weight, candidates.lexical_bound)
 
 
 class RankFused(Retriever):
@@ -133,21 +142,33 @@ def make_retriever(retriever: str | Retriever | None) -> Retriever:
     """The Retriever that a name or a Retriever means; None is the default."""
     if isinstance(retriever, Retriever):
         return retriever
-    method = RETRIEVERS.get(retriever or "fused")
-    if method is None:
+    if retriever is None:
+        return Fused()
+    if not isinstance(retriever, str) or retriever not in RETRIEVERS:
         raise InputError(f"unknown retriever {retriever!r}. Use one of: {', '.join(RETRIEVERS)}")
-    return method()
+    return RETRIEVERS[retriever]()
+
+
+def check_recency(half_life_days: float | None) -> None:
+    """Raise InputError unless it is None or a number of days."""
+    is_number = isinstance(half_life_days, (int, float)) and not isinstance(half_life_days, bool)
+    if half_life_days is not None and not (is_number and half_life_days > 0):
+        raise InputError(f"recency is a number of days and must be above 0, not {half_life_days!r}")
 
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """Chunk ids, best first, with the score that ordered them and the candidates they came from."""
+    """Chunk ids, best first, with the score that ordered them and the candidates they came from.
+
+    ``searched`` is the number of chunks in the collection.
+    """
 
     ids: NDArray[np.int64]
     scores: Floats
     candidates: Candidates
     kind: ScoreKind
     seconds: Mapping[str, float]
+    searched: int = 0
 
 
 class Searcher:
@@ -157,6 +178,7 @@ class Searcher:
         self.store, self.scope, self.encoder = store, scope, encoder
         self.lexical = LexicalIndex(scope)
         self.dense: DenseIndex | None = None
+        self._size = (0, 0)  # the change that chunks were counted at, and how many there were
 
     def follow(self, connection: Connection, encoder_id: int) -> DenseIndex:
         """Bring the dense index to the state that this transaction sees."""
@@ -178,7 +200,8 @@ class Searcher:
     ) -> Ranking:
         """Rank the chunks of the collection for a question; empty when there are none."""
         seconds: dict[str, float] = {}
-        compile_filter(where)  # a wrong one is an error in an empty collection, too
+        compile_filter(where)  # what is wrong is an error in an empty collection, too
+        check_recency(recency)
         encoder_id = stored.check_encoder(connection, self.scope, self.encoder)
         if encoder_id is None:
             nothing = np.empty(0, np.int64)
@@ -191,7 +214,18 @@ class Searcher:
             weights = self._recency(connection, found.ids, recency)
             scores = scores - np.abs(scores) * (1 - weights)  # a score below zero must sink, too
         order = np.lexsort((found.ids, -scores))
-        return Ranking(found.ids[order], scores[order], found, retriever.kind, seconds)
+        searched = self.size(connection)
+        return Ranking(found.ids[order], scores[order], found, retriever.kind, seconds, searched)
+
+    def size(self, connection: Connection) -> int:
+        """How many chunks the collection holds; counted again only when it has changed."""
+        scope = {"collection": self.scope.id}
+        latest = connection.execute(_LATEST, scope).scalar() or 0
+        change, size = self._size
+        if change != latest:
+            size = int(connection.execute(_CHUNKS, scope).scalar() or 0)
+            self._size = (latest, size)
+        return size
 
     def _candidates(
         self,
@@ -207,10 +241,13 @@ class Searcher:
         nothing = np.empty(0, np.int64)
         dense_ids, lexical_ids = nothing, nothing
         dense = lexical = None
+        bound = 0.0
         started = time.perf_counter()
         if retriever.needs_lexical:
             hits = self.lexical.search(connection, question, count, where)
             lexical_ids, lexical = hits.ids, dict(zip(hits.ids.tolist(), hits.scores.tolist(), strict=True))
+            if len(lexical_ids) == count:
+                bound = max(0.0, float(hits.scores[-1]))
         seconds["lexical"] = time.perf_counter() - started
         started = time.perf_counter()
         if retriever.needs_dense:
@@ -226,11 +263,9 @@ class Searcher:
         lexical_scores = None
         if lexical is not None:
             lexical_scores = np.fromiter((lexical.get(int(i), 0.0) for i in ids), np.float64, len(ids))
-        return Candidates(ids, dense, lexical_scores, dense_ids, lexical_ids)
+        return Candidates(ids, dense, lexical_scores, dense_ids, lexical_ids, bound)
 
     def _recency(self, connection: Connection, ids: NDArray[np.int64], half_life_days: float) -> Floats:
-        if not half_life_days > 0:
-            raise InputError(f"recency is a half-life in days and must be above 0, not {half_life_days}")
         table = schema.documents
         when: dict[int, float] = {}
         for batch in stored.batches(ids.tolist()):
@@ -258,11 +293,21 @@ class Searcher:
         for batch in stored.batches(ids):
             found = connection.execute(_PASSAGES, {"ids": batch, "collection": self.scope.id})
             rows.update((row.id, row) for row in found)
+        pages = self._pages(connection, {row.document_id for row in rows.values() if row.page is not None})
         scores = {i: float(score) for i, score in zip(ids, ranking.scores[:limit], strict=True)}
-        return [(_passage(rows[i], scores[i], ranking), rows[i].tokens) for i in ids if i in rows]
+        ranked = ((rows[i], scores[i]) for i in ids if i in rows)
+        return [(_passage(row, score, ranking, pages.get(row.document_id, ())), row.tokens) for row, score in ranked]
+
+    def _pages(self, connection: Connection, document_ids: set[int]) -> dict[int, tuple[int, ...]]:
+        """Where the pages of these documents start; each is read once, however many of its chunks were found."""
+        pages: dict[int, tuple[int, ...]] = {}
+        for batch in stored.batches(sorted(document_ids)):
+            found = connection.execute(_PAGES, {"ids": batch, "collection": self.scope.id})
+            pages.update((row.id, tuple(row.pages)) for row in found)
+        return pages
 
 
-def _passage(row: Any, score: float, ranking: Ranking) -> Passage:
+def _passage(row: Any, score: float, ranking: Ranking, pages: tuple[int, ...]) -> Passage:
     found = ranking.candidates
     position = int(np.searchsorted(found.ids, row.id))
     scores = {
@@ -278,7 +323,7 @@ def _passage(row: Any, score: float, ranking: Ranking) -> Passage:
         title=row.title,
         source=row.source,
         prefix=row.prefix,
-        page=row.page,
+        pages=pages,
         chunks=(row.ordinal,),
         metadata=row.metadata,
         scores=Scores(**scores),

@@ -1,43 +1,70 @@
-"""Removing documents, and finding those whose files have gone."""
+"""Removing documents, erasing what is left of them, and finding those whose files have gone."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from sqlalchemy import delete, select
+from sqlalchemy import select
 
+from carrel.errors import DocumentNotFoundError
+from carrel.retrieval.indexes.base import shorten_log
 from carrel.retrieval.indexes.lexical import LexicalIndex
+from carrel.retrieval.loaders import made_by_loader
 from carrel.retrieval.store import documents as stored
-from carrel.retrieval.store import schema
+from carrel.retrieval.store import files, schema
 from carrel.retrieval.store.store import Scope, Store
 from carrel.types import IngestReport
 
 
-def remove(store: Store, scope: Scope, keys: Sequence[str]) -> tuple[str, ...]:
-    """Remove documents, their index entries and the records of files that hold none any more."""
-    documents, files = schema.documents, schema.files
+def remove(store: Store, scope: Scope, keys: Sequence[str], *, known_only: bool = False) -> tuple[str, ...]:
+    """Remove documents, their index entries and the records of files that hold none any more.
+
+    Raises
+    ------
+    DocumentNotFoundError : an id is unknown, and ``known_only`` says that it may not be; nothing is removed then.
+    """
+    documents = schema.documents
     with store.write() as connection:
+        known = stored.known_hashes(connection, scope, keys) if known_only else {}
+        for key in keys if known_only else ():
+            if key not in known:
+                raise DocumentNotFoundError(f"no document has the id {key!r}. See them with: carrel list")
         sources: set[str] = set()
         for batch in stored.batches(keys):
             query = select(documents.c.source).where(documents.c.collection_id == scope.id, documents.c.key.in_(batch))
             sources.update(connection.execute(query).scalars())
         removed = stored.remove_documents(connection, scope, keys)
-        for source in sources:  # the next add reads the file again
-            connection.execute(delete(files).where(files.c.collection_id == scope.id, files.c.path == source))
+        files.forget(connection, scope, sources)
         LexicalIndex(scope).catch_up(connection)
+        shorten_log(connection, scope)
     return tuple(removed)
+
+
+def purge(store: Store) -> None:
+    """Erase the bytes of all that was removed, in every collection of every tenant: the file is theirs together.
+
+    A word index keeps removed words until it is made again; the pages that this frees go when the file is rewritten.
+    """
+    table = schema.collections
+    with store.write() as connection:
+        for row in connection.execute(select(table.c.id, table.c.tenant, table.c.name).order_by(table.c.id)).all():
+            LexicalIndex(Scope(row.id, row.tenant, row.name)).rebuild(connection)
+    store.erase_freed_pages()
 
 
 def vanished(store: Store, scope: Scope, root: Path, report: IngestReport) -> list[str]:
     """Ids of documents that came from files under ``root`` which are no longer there, or no longer taken.
 
-    What is there but could not be read this time, a file or a whole folder, keeps its documents.
+    What is there but could not be read this time, a file or a whole folder, keeps its documents. A document
+    that was given by hand stays, whatever it names as its source.
     """
     table = schema.documents
+    columns = (table.c.key, table.c.source, table.c.extractor)
     with store.read() as connection:
-        query = select(table.c.key, table.c.source).where(table.c.collection_id == scope.id).order_by(table.c.key)
-        rows = connection.execute(query).all()
+        query = select(*columns).where(table.c.collection_id == scope.id).order_by(table.c.key)
+        found = connection.execute(query).all()
+    rows = [(row.key, row.source) for row in found if made_by_loader(row.extractor)]
     present = {*report.added, *report.updated, *report.unchanged, *report.removed}
     there = {source for key, source in rows if key in present}
     for skipped in report.skipped:  # a file, a part of one (path:line), or a folder

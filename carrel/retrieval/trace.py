@@ -68,7 +68,7 @@ def _follow(
     if options.where:
         yield _filtered(pipeline, document_id, options), ()
     yield _ranked(pipeline, document_id, question, options), ()
-    selection = pipeline.select(question, options, Trail(tokenizer.name))
+    selection = pipeline.select(question, options, Trail(tokenizer))
     if selection.cut is not None:
         yield _cut(pipeline, document_id, selection, selection.cut), ()
     yield _read(document_id, selection), ()

@@ -8,11 +8,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
+from unittest import mock
 
 from sqlalchemy import Connection, select
 
 from carrel.retrieval.filters import Where
-from carrel.retrieval.indexes.base import DerivedIndex, Hits, latest_change
+from carrel.retrieval.indexes import base
+from carrel.retrieval.indexes.base import DerivedIndex, Hits, latest_change, shorten_log
 from carrel.retrieval.store import Scope, Store, schema
 from carrel.retrieval.store import documents as stored
 from carrel.testing.encoders import HashEncoder
@@ -155,6 +157,23 @@ class DerivedIndexConformance(ABC):
             for _ in range(2):
                 self._catch_up(shelf, index)
                 self._check(shelf, index)
+
+    def test_one_that_the_log_has_left_behind_is_built_anew(self, tmp_path: Path) -> None:
+        source = random.Random(11)
+        with self._shelf(tmp_path) as (shelf, index), mock.patch.object(base, "_LOG_LENGTH", 2):
+            other = Shelf(shelf.store, "other")
+            for number in range(12):
+                shelf.put(f"d{number % 5}", _lines(source))
+                other.put(f"d{number % 3}", _lines(source))
+                if number % 4 == 0:
+                    self._catch_up(shelf, index)
+                if number % 3 == 0:
+                    with shelf.store.write() as connection:
+                        latest = latest_change(connection, shelf.scope)
+                        shorten_log(connection, shelf.scope)
+                        assert latest_change(connection, shelf.scope) == latest
+                self._check(shelf, self.make(shelf.scope, shelf.encoder_id, shelf.encoder.dimension))
+            self._check(shelf, index)
 
     def test_filters_narrow_and_change_no_score(self, tmp_path: Path) -> None:
         source = random.Random(5)

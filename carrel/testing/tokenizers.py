@@ -29,6 +29,12 @@ class WordTokenizer:
 
     name = "words"
 
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self)
+
+    def __hash__(self) -> int:
+        return hash(type(self))
+
     def count(self, text: str) -> int:
         return sum(1 for _ in _TOKENS.finditer(text))
 

@@ -56,6 +56,24 @@ def test_a_named_file_that_is_skipped_is_a_failure(run, tmp_path: Path) -> None:
     assert done.out.startswith("1 added, 1 skipped.")
 
 
+@pytest.mark.parametrize("command", ["add", "sync"])
+def test_a_large_file_is_skipped_and_the_way_out_is_told(run, tmp_path: Path, command: str) -> None:
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files" / "a.txt").write_text("The pier was built in 1887.")
+    with (tmp_path / "files" / "big.txt").open("wb") as file:
+        file.truncate(1_200_000)  # NUL bytes: what is read of it is no text
+    done = run(command, "files", "--max-file-mb", "1", cwd=tmp_path)
+    assert done.code == 0
+    assert done.out.startswith("1 added, 1 skipped.")
+    told = "it has 1.2 MB, and a file may have 1. To take it, raise the limit: max_file_mb=2, or --max-file-mb 2"
+    assert f"skipped:\n  files/big.txt: {told}\n" in done.out
+    allowed = run(command, "files", "--max-file-mb", "2", cwd=tmp_path)
+    assert "raise the limit" not in allowed.out and "big.txt" in allowed.out
+    refused = run(command, "files", "--max-file-mb", "0", "-l", "other", cwd=tmp_path)
+    assert refused.code == 2 and "--max-file-mb" in refused.err
+    assert not (tmp_path / "other").exists()
+
+
 def test_a_mistyped_path_adds_nothing(run, tmp_path: Path) -> None:
     (tmp_path / "good.txt").write_text("The pier was built in 1887.")
     done = run("add", "good.txt", "god.txt", cwd=tmp_path)
@@ -96,6 +114,7 @@ def test_stdin_is_one_text(run, tmp_path: Path) -> None:
     assert shown["text"] == text
     assert shown["title"] == "Pier"
     assert shown["metadata"] == {"year": 1887, "code": "7"}
+    assert shown["extractor"] == "" and "read by" not in run("show", "pier", cwd=tmp_path).out
     assert run("ask", "When was the pier built?", "-w", "year>=1880", cwd=tmp_path).code == 0
     assert run("ask", "When was the pier built?", "-w", "year<1880", cwd=tmp_path).code == 3
 

@@ -62,6 +62,21 @@ def test_explain_prints_the_ledger(run, filled: Path) -> None:
     assert "Tokens counted with all-MiniLM-L6-v2." in done.out
 
 
+def test_a_citation_names_the_page_that_it_stands_on(run, filled: Path) -> None:
+    question = "How many passengers did the Maren Tyde carry in 2023?"
+    asked = run("ask", question, "--json", cwd=filled).json
+    (citation,) = (found for found in asked["citations"] if "88,310 passengers" in found["quote"])
+    assert citation["document_id"].endswith("annual-report-2023.pdf")
+    assert asked["passages"][citation["number"] - 1]["page"] == 1 < citation["page"] == 2
+    assert asked["usage"]["prompt_tokens"] > asked["tokens"]
+    assert "page 2, characters" in run("ask", question, cwd=filled).out
+
+
+def test_the_help_says_what_recency_does(run, filled: Path) -> None:
+    words = " ".join(run("context", "--help", cwd=filled).out.replace("│", " ").split())
+    assert "a score counts three quarters, and never less than half" in words
+
+
 def test_context_is_printed_exactly_and_alone(run, filled: Path) -> None:
     done = run("context", WIND, "-b", "120", "--explain", cwd=filled)
     with carrel.open(filled / ".carrel", read_only=True) as library:
@@ -193,3 +208,20 @@ def test_an_empty_collection_is_told(run, filled: Path) -> None:
 def test_the_environment_names_the_library(spawn, filled: Path, tmp_path: Path) -> None:
     done = spawn("list", "--json", cwd=tmp_path, CARREL_LIBRARY=str(filled / ".carrel"))
     assert len(done.json["documents"]) == 27
+
+
+def test_bytes_that_are_no_text_are_replaced(run, filled: Path) -> None:
+    """A shell passes on what was typed, and Python makes a lone surrogate of each byte that is no UTF-8."""
+    for command in ("ask", "context", "search"):
+        done = run(command, "--json", "at what wind \udcff speed does the quay crane stop", cwd=filled)
+        assert done.code == 0
+        assert "\ufffd" in done.json["question"]
+    assert run("why", "examples/notices/2024-07-wind-limits.md", "wind \udcff speed", cwd=filled).code == 0
+
+
+def test_an_address_is_no_library(run, filled: Path, tmp_path: Path) -> None:
+    for command in (["ask", WIND], ["add", str(filled / "examples")], ["list"]):
+        done = run(*command, "--library", "postgresql+psycopg://x/y", cwd=tmp_path)
+        assert done.code == 2
+        assert "is an address, but a library can only be a folder so far" in " ".join(done.err.split())
+    assert list(tmp_path.iterdir()) == []

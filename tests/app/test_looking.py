@@ -13,7 +13,7 @@ def test_list_is_a_table_with_paths_one_can_use(run, filled: Path) -> None:
     lines = done.out.splitlines()
     assert lines[0].split() == ["document", "title", "characters", "chunks", "changed"]
     assert len(lines) == 2 + 27
-    assert done.err == "27 documents, 106 chunks\n"
+    assert done.err == "27 documents, 105 chunks\n"
     for line in lines[2:]:
         assert run("show", line.split()[0], cwd=filled).code == 0
 

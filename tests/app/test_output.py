@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import carrel
-from carrel.app.console import clean
+from carrel.app.console import clean, on_one_line
 from carrel.app.options import parse_metadata, parse_value, parse_where
 from carrel.errors import FilterError, InputError
 
@@ -62,9 +62,7 @@ def test_a_terminal_gets_a_bar(tmp_path: Path, environment: dict[str, str]) -> N
     assert "embedding" not in _on_a_terminal(["add", ".", "-q", "-l", "other"], tmp_path, there)
 
 
-def test_progress_away_from_a_terminal_is_lines(
-    run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_progress_away_from_a_terminal_is_lines(run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("carrel.app.progress.SECONDS_BETWEEN_LINES", 0.0)
     (tmp_path / "a.txt").write_text("The pier was built in 1887.")
     done = run("add", ".", "--json", cwd=tmp_path)
@@ -114,12 +112,35 @@ def test_version(spawn, tmp_path: Path) -> None:
     assert (done.code, done.out) == (0, f"carrel {carrel.__version__}\n")
 
 
-def test_a_reader_that_stops_is_no_error(filled: Path, environment: dict[str, str]) -> None:
-    command = f"{sys.executable} -m carrel list | head -n 1"
-    shell = ["sh", "-c", command]
-    done = subprocess.run(shell, cwd=filled, env=environment, capture_output=True, text=True, timeout=60)
-    assert done.stdout.startswith("document")
-    assert "Traceback" not in done.stderr
+@pytest.mark.parametrize("arguments", ["list", "show long", "show long --json", "--help", "methods"])
+def test_a_reader_that_stops_ends_a_command_quietly(
+    tmp_path: Path, environment: dict[str, str], arguments: str
+) -> None:
+    with carrel.open(tmp_path / ".carrel") as library:
+        library.add_text("The pier was built in 1887. " * 20_000, id="long")
+    shell = ["bash", "-c", f"{sys.executable} -m carrel {arguments} | head -c 0; exit ${{PIPESTATUS[0]}}"]
+    done = subprocess.run(shell, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode in (0, 141) if arguments in ("list", "methods", "--help") else done.returncode == 141
+    assert not any(word in done.stderr for word in ("Traceback", "Error", "error", "Exception"))
+
+
+def test_a_name_is_shown_on_one_line(run, tmp_path: Path) -> None:
+    name = "two\nlines\t\x1b[1m.txt"
+    (tmp_path / name).write_text("The pier was built in 1887.")
+    (tmp_path / "bad\nname.json").write_text("{")
+    added = run("add", ".", cwd=tmp_path)
+    assert "  bad\\nname.json: line 1: not valid JSON" in added.out
+    listed = run("list", cwd=tmp_path).out
+    assert len(listed.splitlines()) == 3
+    assert "two\\nlines\\t\\x1b[1m.txt" in listed
+    assert on_one_line("a\u2028b\x85c\ré") == "a\\u2028b\\x85c\\ré"
+
+
+@pytest.mark.parametrize(("name", "content"), [("bad.json", "{"), ("empty.txt", " "), ("bad.docx", "x")])
+def test_what_was_skipped_is_named_once(run, tmp_path: Path, name: str, content: str) -> None:
+    (tmp_path / name).write_text(content)
+    assert run("add", name, cwd=tmp_path).out.count(name) == 1
+    assert run("add", name, "--quiet", cwd=tmp_path).err.count(name) == 1
 
 
 def test_unexpected_errors_are_not_swallowed(run, filled: Path, monkeypatch: pytest.MonkeyPatch) -> None:

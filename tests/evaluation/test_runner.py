@@ -14,7 +14,7 @@ from carrel.errors import CarrelError, InputError
 from carrel.evaluation import Configuration, Evaluation, evaluate, load_collection, load_dataset
 from carrel.evaluation.datasets import Dataset
 from carrel.evaluation.systems import build_system
-from carrel.types import Document, IngestReport
+from carrel.types import Document
 
 Write = Callable[..., Path]
 BUDGETS = (2, 12, 1000)
@@ -133,22 +133,15 @@ def test_setups_that_count_tokens_differently_are_refused(dataset: Dataset, open
         run(dataset, opening, "dense", Configuration("x", setup={"encoder": "other"}))
 
 
-def test_a_broken_budget_or_an_interrupted_ingest_is_no_result(dataset: Dataset, opener: Any) -> None:
+def test_a_broken_budget_is_no_result(dataset: Dataset, opener: Any) -> None:
     def lying(path: Path) -> Any:
         library = opener(path)
         answer = library.context
         library.context = lambda question, budget, **options: answer(question, budget=budget + 9, **options)
         return library
 
-    def interrupted(path: Path) -> Any:
-        library = opener(path)
-        library.add = lambda documents, progress: IngestReport(interrupted=True)
-        return library
-
     with pytest.raises(CarrelError, match="broke its budget of 2"):
         run(dataset, lying, "dense")
-    with pytest.raises(CarrelError, match="interrupted"):
-        run(dataset, interrupted, "dense")
 
 
 @pytest.mark.parametrize("options", [{"budgets": ()}, {"budgets": (0,)}, {"k_values": (0, 1)}, {"limit": 0}])

@@ -5,25 +5,27 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
+import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from sqlalchemy import func, select
 
 from carrel.errors import InputError
 from carrel.library import Library
 from carrel.retrieval import ingest
-from carrel.retrieval.chunking import ChunkingOptions, chunk_document
+from carrel.retrieval.chunking import ChunkingOptions
 from carrel.retrieval.ingest import Ingest, IngestProgress
-from carrel.retrieval.loaders.text import TextLoader
 from carrel.retrieval.store import schema
 from carrel.testing import HashEncoder
 from carrel.types import Document
+
+EXAMPLES = Path(__file__).parents[2] / "examples" / "library"
 
 
 @pytest.fixture
@@ -85,36 +87,38 @@ def test_one_bad_file_never_stops_a_folder(library: Library, folder: Path) -> No
     assert reasons(again) == found
 
 
-def test_a_file_that_cannot_be_opened_is_skipped(
+def test_a_broken_library_costs_only_the_files_that_need_it(
     library: Library, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("a.txt", "b.txt", "c.txt"):
+    for name in ("a.txt", "z.txt"):
         (folder / name).write_text("lamp")
-    read = Path.read_bytes
-
-    def refused(self: Path) -> bytes:
-        if self.name == "b.txt":
-            raise PermissionError(13, "Permission denied")
-        return read(self)
-
-    monkeypatch.setattr(Path, "read_bytes", refused)
+    shutil.copy(EXAMPLES / "minutes-2024-05-22.docx", folder / "m.docx")
+    monkeypatch.setitem(sys.modules, "docx", None)
     report = library.add(folder)
-    assert len(report.added) == 2
-    assert reasons(report) == {"b.txt": "cannot be read: Permission denied"}
+    assert [os.path.basename(key) for key in report.added] == ["a.txt", "z.txt"]
+    assert "cannot be read as docx: a library for it is missing or broken" in reasons(report)["m.docx"]
+    monkeypatch.undo()
+    assert report.added + library.add(folder).added == (
+        str(folder / "a.txt"),
+        str(folder / "z.txt"),
+        str(folder / "m.docx"),
+    )
 
 
-def test_a_file_name_that_is_no_text_is_no_obstacle(library: Library, folder: Path) -> None:
-    name = os.fsdecode(b"gr\xf6sse.txt")
-    try:
-        (folder / name).write_text("the lamp")
-    except OSError:
-        pytest.skip("this file system takes only valid names")
-    (folder / "z.txt").write_text("the rope")
-    assert len(library.add(folder).added) == 2
-    assert len(library.sync(folder).unchanged) == 2
-    assert "udcf6" in library.search("lamp")[0].document_id
-    (folder / name).unlink()
-    assert len(library.sync(folder).removed) == 1
+@pytest.mark.parametrize("limit", [0, -1, float("nan"), "256", None, True])
+def test_a_senseless_limit_of_size(library: Library, folder: Path, limit: Any) -> None:
+    with pytest.raises(InputError, match="max_file_mb is the most megabytes a file may have, above 0, not"):
+        library.add(folder, max_file_mb=limit)
+
+
+def test_a_file_over_the_limit_is_skipped_and_the_rest_is_added(library: Library, folder: Path) -> None:
+    (folder / "a.txt").write_text("lamp")
+    (folder / "big.txt").write_text("rope " * 300)
+    report = library.add(folder, max_file_mb=0.001)
+    assert report.added == (str(folder / "a.txt"),)
+    assert "To take it, raise the limit: max_file_mb=1" in reasons(report)["big.txt"]
+    assert library.add(folder).added == (str(folder / "big.txt"),)
+    assert len(library.sync(folder, max_file_mb=0.001).unchanged) == 2  # what is in costs no reading
 
 
 @pytest.mark.parametrize(
@@ -124,9 +128,7 @@ def test_a_file_name_that_is_no_text_is_no_obstacle(library: Library, folder: Pa
         (Document("", id="a"), "no text"),
         (Document(" \n", id="a"), "no text"),
         (Document("a\0b", id="a"), "NUL"),
-        (Document("\ud800", id="a"), "cannot be stored"),
         (Document("text", id="\udc00"), "cannot be stored"),
-        (Document("text", id="a", title="\udfff"), "cannot be stored"),
         (Document("text", id="a", metadata={"n": float("nan")}), "cannot be stored"),
         (Document("text", id="a", metadata={"n": float("inf")}), "cannot be stored"),
         (Document("text", id="a", metadata={"d": date(2020, 1, 1)}), "cannot be stored"),  # type: ignore[dict-item]
@@ -139,6 +141,70 @@ def test_documents_that_cannot_be_stored_are_skipped_with_the_reason(library: Li
     assert report.added == ("before", "after")
     assert [reason in skipped.reason for skipped in report.skipped] == [True]
     assert library.documents(where={"n": {"exists": False}})  # and no filter stumbles over it
+
+
+BAD_TYPES = [
+    Document(5, id="bad"),
+    Document(None, id="bad"),
+    Document(b"the lamp", id="bad"),
+    Document("text", id=5),
+    Document("text", id=["bad"]),
+    Document("text", id="bad", title=None),
+    Document("text", id="bad", source=Path("x")),
+    Document("text", id="bad", modified_at="yesterday"),
+    Document("text", id="bad", metadata=None),
+    Document("text", id="bad", metadata={1: "x", "b": 2}),
+    Document("text", id="bad", blocks=[(0, 4)]),
+]
+
+
+@pytest.mark.parametrize("bad", BAD_TYPES)
+def test_a_document_of_wrong_types_fails_alone(library: Library, bad: Document) -> None:
+    good = [Document("the lamp", id="before"), Document("the rope", id="after")]
+    report = library.add([good[0], bad, good[1]])
+    assert report.added == ("before", "after")
+    assert [(skipped.id, skipped.reason[:4]) for skipped in report.skipped] == [(str(bad.id), "its ")]
+    assert ids(library) == ["after", "before"]
+    assert library.add(bad).skipped == report.skipped
+
+
+def test_half_a_character_is_replaced_and_told(library: Library) -> None:
+    document = Document("the lamp \ud800 and the rope \udcff", id="a", title="half \udfff")
+    report = library.add([document, Document("the \ufffd of the lamp", id="whole")])
+    assert (report.added, report.skipped) == (("a", "whole"), ())
+    assert report.warnings == ("a: halves of characters (lone surrogates) stand in its text as \ufffd now",)
+    stored = library.document("a")
+    assert (stored.text, stored.title) == ("the lamp \ufffd and the rope \ufffd", "half \ufffd")
+    again = library.add(document)
+    assert (again.unchanged, again.warnings, again.embedded) == (("a",), (), 0)
+    for passage in library.search("lamp rope"):
+        assert passage.text == library.document(passage.document_id).text[passage.start : passage.end]
+
+
+class BrokenError(Exception):
+    """The caller's own."""
+
+
+@pytest.mark.parametrize("kind", ["documents", "paths"])
+def test_what_an_iterator_gave_before_it_failed_is_kept(library: Library, folder: Path, kind: str) -> None:
+    for name in ("one", "two"):
+        (folder / f"{name}.txt").write_text(f"the lamp {name}")
+
+    def failing() -> Iterator[Any]:
+        for name in ("one", "two"):
+            yield Document(f"the lamp {name}", id=name) if kind == "documents" else folder / f"{name}.txt"
+        raise BrokenError("no more")
+
+    with pytest.raises(BrokenError, match="no more"):
+        library.add(failing())
+    assert len(ids(library)) == 2
+    assert {passage.text for passage in library.search("lamp")} == {"the lamp one", "the lamp two"}
+
+
+def test_what_came_before_something_that_is_no_source_is_kept(library: Library) -> None:
+    with pytest.raises(InputError, match="cannot add a int"):
+        library.add([Document("the lamp", id="a"), 5])  # type: ignore[list-item]
+    assert ids(library) == ["a"]
 
 
 def test_a_dry_run_says_what_would_be_done_and_writes_nothing(library: Library, folder: Path) -> None:
@@ -237,31 +303,6 @@ def test_a_path_that_is_not_there_is_named(library: Library, folder: Path) -> No
         library.add(folder / "none")
 
 
-def test_a_touched_file_costs_no_parsing(library: Library, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = folder / "a.txt"
-    path.write_text("the lamp")
-    library.add(folder)
-    os.utime(path, (1_000_000_000, 1_000_000_000))
-    monkeypatch.setattr(TextLoader, "read", lambda *_: pytest.fail("the file was parsed again"))
-    assert library.add(folder).unchanged == (str(path),)
-    monkeypatch.setattr(Path, "read_bytes", lambda self: pytest.fail("the file was read again"))
-    assert library.add(folder).unchanged == (str(path),)
-
-
-def test_a_newer_extractor_reads_the_files_again(
-    library: Library, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = folder / "a.txt"
-    path.write_text("the lamp")
-    assert library.add(folder).added
-    assert library.add(folder).unchanged
-    monkeypatch.setattr(TextLoader, "version", TextLoader.version + 1)
-    report = library.add(folder)
-    assert report.updated == (str(path),)
-    assert library.document(str(path)).extractor == f"text/{TextLoader.version}"
-    assert library.add(folder).unchanged
-
-
 def test_a_removed_document_is_added_again_when_its_file_is(library: Library, folder: Path) -> None:
     (folder / "a.txt").write_text("the lamp")
     (key,) = library.add(folder).added
@@ -312,8 +353,38 @@ def test_progress_rises_to_the_whole(library: Library, folder: Path) -> None:
     assert told[-1].documents_done == told[-1].documents_total == 5
     assert told[-1].tokens_done == report.tokens
     assert told[-1].seconds_left == pytest.approx(0)
-    assert told[-1].documents_per_s > 0 and told[-1].tokens_per_s > 0
+    assert told[-1].documents_per_s > 0
     assert told[0].stage == "listing" and told[0].seconds_left is None
+
+
+def test_progress_goes_on_inside_a_long_document(library: Library, folder: Path) -> None:
+    (folder / "a.txt").write_text("the rope. " * 10)
+    (folder / "b.txt").write_text(
+        "\n\n".join(f"Paragraph {n}: " + "the lamp burns all night. " * 20 for n in range(400))
+    )
+    told: list[IngestProgress] = []
+    report = library.add(folder, progress=told.append)
+    assert report.chunks > 200
+    inside = [at for at in told if at.stage == "embedding" and at.documents_done < 2 and at.bytes_done]
+    assert len(inside) >= 3
+    assert all(at.current == str(folder / "b.txt") and at.seconds_left for at in inside)
+    done = [at.bytes_done for at in told]
+    assert done == sorted(done)
+    assert told[-1].bytes_done == told[-1].bytes_total == sum(path.stat().st_size for path in folder.iterdir())
+    assert told[-1].bytes_per_s > 0
+
+
+def test_what_needs_no_work_leaves_the_total(library: Library, folder: Path) -> None:
+    (folder / "a.txt").write_text("the rope. " * 1_000)
+    library.add(folder)
+    (folder / "b.txt").write_text("the lamp. " * 10)
+    (folder / "c.txt").write_bytes(b"\0" * 5_000)
+    told: list[IngestProgress] = []
+    library.add([folder, Document("the dune", id="d")], progress=told.append)
+    assert (told[-1].bytes_done, told[-1].bytes_total) == (108, 108)
+    assert (told[-1].documents_done, told[-1].documents_total) == (4, 4)
+    library.add(iter([folder]), progress=told.append)
+    assert told[-1].bytes_total is None
 
 
 class English(HashEncoder):
@@ -333,7 +404,16 @@ def test_a_language_that_the_encoder_does_not_know_is_mentioned_once(tmp_path: P
         assert len(report.added) == 3
         (warning,) = report.warnings
         assert warning.startswith("2 documents in German (such as de1): hash knows English")
+        assert "open the library from Python: carrel.open(path, encoder=...)" in warning
         assert library.add_text("The lamp. " * 30, id="x").warnings == ()
+
+
+def test_the_language_of_code_and_tables_is_not_judged(tmp_path: Path) -> None:
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files" / "a.py").write_text(f"# {GERMAN}")
+    (tmp_path / "files" / "b.csv").write_text(f"a,b\n{GERMAN.replace(',', ' ')},1\n")
+    with Library(tmp_path / "library", encoder=English()) as library:
+        assert library.add(tmp_path / "files").warnings == ()
 
 
 class ShortWindow(HashEncoder):
@@ -346,20 +426,6 @@ def test_text_beyond_the_window_is_mentioned(tmp_path: Path) -> None:
     with Library(tmp_path, encoder=ShortWindow()) as library:
         report = library.add_text("word " * 50, id="a")
         assert "a: 1 chunks are longer than the window of hash (20 tokens)" in report.warnings[0]
-
-
-@given(
-    text=st.text(alphabet=st.sampled_from("ab é.\n\t#|東"), max_size=600).filter(str.strip),
-    cap=st.integers(32, 120),
-    title=st.sampled_from(["", "Harbour", "word " * 40]),
-)
-def test_no_chunk_exceeds_the_cap_and_together_they_are_the_text(text: str, cap: int, title: str) -> None:
-    tokenizer = HashEncoder().tokenizer
-    options = ChunkingOptions(target_tokens=cap // 2, max_tokens=cap, merge_below=8)
-    chunks = chunk_document(Document(text, id="a", title=title), tokenizer, options)
-    assert "".join(chunk.text for chunk in chunks) == text
-    for chunk in chunks:
-        assert tokenizer.count(chunk.text) + tokenizer.count(chunk.prefix) + 2 <= cap
 
 
 def test_the_encoders_cap_is_kept_by_an_ingest(tmp_path: Path) -> None:
@@ -375,7 +441,7 @@ def test_an_ingest_of_nothing_is_an_empty_report(library: Library, folder: Path)
     for source in ([], folder):
         report = library.add(source)
         assert (report.added, report.skipped, report.chunks) == ((), (), 0)
-    assert report.tokenizer == library.tokenizer.name
+    assert report.tokenizer == library.encoder.tokenizer.name
 
 
 def test_identical_files_share_their_vectors(library: Library) -> None:
@@ -383,6 +449,36 @@ def test_identical_files_share_their_vectors(library: Library) -> None:
     assert library.add(Document("the lamp burns", id="b")).embedded == 0
     library.remove("a")
     assert [passage.document_id for passage in library.search("lamp")] == ["b"]
+
+
+def test_identical_chunks_of_a_first_batch_are_embedded_once(library: Library) -> None:
+    encoder = library.encoder
+    assert isinstance(encoder, HashEncoder)
+    table = "name,year\n" + "pier,1894\n" * 2000
+    twins = [Document("the lamp burns", id=key) for key in "abc"]
+    report = library.add([*twins, Document("the lamp burns", id="d", title="Lamp"), Document(table, id="t")])
+    assert len(report.added) == 5
+    assert report.embedded == encoder.texts_encoded < report.chunks
+    assert library.add([*twins, Document("the lamp burns", id="e", title="Lamp")]).embedded == 0
+    assert {p.document_id for p in library.search("the lamp burns", retriever="dense", limit=5)} == set("abcde")
+    assert all(check.ok for check in library.doctor())
+    with library._store.read() as connection:
+        rows = connection.execute(select(schema.vectors.c.input_hash, schema.vectors.c.vector)).all()
+    assert (
+        len({row.input_hash for row in rows}) == len({(row.input_hash, row.vector) for row in rows}) == report.embedded
+    )
+
+
+def test_a_document_given_by_hand_is_none_of_the_file_it_names(library: Library, folder: Path) -> None:
+    path = folder / "a.txt"
+    path.write_text("the lamp")
+    note = Document("the rope", id="note", source=str(path))
+    library.add([path, note])
+    path.write_text("the gull")
+    report = library.add(path)
+    assert (report.updated, report.removed) == ((str(path),), ())
+    again = library.add([path, replace(note, text="the crab")])
+    assert (again.unchanged, again.updated, again.skipped) == ((str(path),), ("note",), ())
 
 
 def test_the_run_uses_the_options_it_is_given(library: Library) -> None:

@@ -12,7 +12,7 @@ from carrel.errors import EncoderMismatchError
 from carrel.library import Library
 from carrel.retrieval import reindex as module
 from carrel.retrieval.store import schema
-from carrel.testing import HashEncoder
+from carrel.testing import HashEncoder, WordTokenizer
 from carrel.types import Document
 
 OLD, NEW = 1, 2
@@ -69,6 +69,16 @@ def test_the_old_encoder_serves_meanwhile(folder: Path, monkeypatch: pytest.Monk
         assert found(new)
         with pytest.raises(EncoderMismatchError):
             old.search("lamp")
+
+
+def test_progress_goes_on_inside_a_long_document(folder: Path) -> None:
+    with opened(folder, OLD) as old, opened(folder, NEW) as new:
+        old.add_text("\n\n".join(f"Paragraph {n}: " + "the lamp burns all night. " * 20 for n in range(400)), id="long")
+        told: list[Any] = []
+        new.reindex(progress=told.append)
+    assert sum(at.current == "long" for at in told) >= 3
+    done = [at.bytes_done for at in told]
+    assert done == sorted(set(done)) and {at.bytes_total for at in told} == {done[-1]}
 
 
 @pytest.mark.parametrize("stop_at", [1, 2, 4])
@@ -181,3 +191,30 @@ def test_of_an_empty_library(tmp_path: Path) -> None:
         library.reindex()
         library.add(DOCUMENTS)
         assert found(library)
+
+
+class Characters(WordTokenizer):
+    """Every character but white space is a token; parts add up, so that the packer trusts the stored counts."""
+
+    name = WordTokenizer.name
+    adds_up = True
+
+    def count(self, text: str) -> int:
+        return len(self.offsets(text))
+
+    def offsets(self, text: str) -> list[tuple[int, int]]:
+        return [(place, place + 1) for place, character in enumerate(text) if not character.isspace()]
+
+
+def test_budgets_hold_after_a_change_of_tokenizer(folder: Path) -> None:
+    """The stored counts are the new tokenizer's, so none of them is too small."""
+    characters = Characters()
+    encoder = HashEncoder(64, seed=NEW, tokenizer=characters)
+    with Library(folder, encoder=encoder, tokenizer=characters) as library:
+        library.reindex()
+        with library._store.read() as connection:
+            rows = connection.execute(select(schema.chunks.c.text, schema.chunks.c.tokens)).all()
+        assert rows and all(row.tokens == characters.count(row.text) for row in rows)
+        for budget in (60, 120, 300):
+            context = library.context("lamp number 3", budget=budget)
+            assert characters.count(context.text) <= budget

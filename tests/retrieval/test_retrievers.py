@@ -174,6 +174,38 @@ def test_a_read_only_library_without_the_collection_is_empty(tmp_path: Path) -> 
         assert library.ask("ferry").abstained
 
 
+# -- pages and sizes ----------------------------------------------------------------------------
+
+
+def test_passages_know_the_pages_of_their_documents(tmp_path: Path) -> None:
+    text = "The ferry leaves at nine.\n\n" + "Lamps burn whale oil. " * 60 + "\n\n" + "It returns at six. " * 30
+    pages = (0, text.index("Lamps"), text.index("It returns"))
+    with carrel.open(tmp_path, encoder=HashEncoder()) as library:
+        library.add([Document(text, id="paged", pages=pages), Document("The ferry is white.", id="plain")])
+        found = library.search("ferry", limit=50)
+        assert {passage.pages for passage in found if passage.document_id == "paged"} == {pages}
+        assert {passage.pages for passage in found if passage.document_id == "plain"} == {()}
+        assert {passage.page for passage in found} == {None, 1, 2, 3}
+
+
+@pytest.mark.parametrize("retriever", list(RETRIEVERS))
+def test_the_size_is_that_of_the_collection_now(tmp_path: Path, retriever: str) -> None:
+    with carrel.open(tmp_path, encoder=HashEncoder()) as library, carrel.open(tmp_path, collection="other") as other:
+
+        def searched() -> int:
+            entries = library.context("ferry", retriever=retriever).ledger.entries
+            return next(entry.items_in for entry in entries if entry.stage == "retrieve")
+
+        other.add_text("The ferry of others.", id="o")
+        assert searched() == 0
+        library.add([Document(text, id=key) for key, text in TEXTS.items()])
+        assert searched() == 4
+        library.add_text("Lamps burn whale oil. " * 200, id="long")
+        assert searched() == sum(info.chunks for info in library.documents()) > 5
+        library.remove(["long", "pier"])
+        assert searched() == 3
+
+
 # -- recency ------------------------------------------------------------------------------------
 
 
@@ -210,7 +242,7 @@ def test_age_sinks_a_negative_score_too(dated) -> None:
 
 @pytest.mark.parametrize("recency", [0, -1.0, math.nan])
 def test_a_senseless_half_life_is_refused(dated, recency: float) -> None:
-    with pytest.raises(InputError, match="half-life in days and must be above 0"):
+    with pytest.raises(InputError, match="recency is a number of days and must be above 0"):
         dated.search("ferry", recency=recency)
 
 
@@ -244,3 +276,17 @@ def test_passages_carry_their_documents_facts(tmp_path: Path) -> None:
         assert (passage.title, passage.source, passage.page) == ("Ferry", "plan.txt", 1)
         assert passage.metadata == {"year": 1894, "tags": ["a"]}
         assert (passage.start, passage.end, passage.text, passage.chunks) == (2, 19, "The ferry leaves.", (0,))
+
+
+@pytest.mark.parametrize(("candidates", "full"), [(2, True), (50, False)])
+def test_what_a_full_lexical_ranking_leaves_out_is_bounded_by_its_last(
+    library: carrel.Library, candidates: int, full: bool
+) -> None:
+    searcher = library._pipeline.searcher
+    question = "the north pier ferry lamps"
+    query = searcher.encoder.encode_queries([question])[0]
+    with searcher.store.read() as connection:
+        ranking = searcher.rank(connection, question, query, Fused(), candidates=candidates)
+        scores = searcher.lexical.search(connection, question, candidates).scores
+    assert len(scores) == (2 if full else 4)
+    assert ranking.candidates.lexical_bound == pytest.approx(scores.min() if full else 0.0)

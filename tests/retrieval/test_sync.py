@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from sqlalchemy import func, select
 
 from carrel.errors import DocumentNotFoundError, InputError
 from carrel.library import Library
+from carrel.retrieval.indexes import base
+from carrel.retrieval.loaders.text import TextLoader
 from carrel.retrieval.store import schema
 from carrel.testing import HashEncoder
 from carrel.types import Document
@@ -68,6 +71,47 @@ def test_only_under_the_folder(library: Library, folder: Path, tmp_path: Path) -
     assert library.sync(folder).removed == ()
     assert library.sync(beside).removed == (str(beside / "x.txt"),)
     assert ids(library) == [str(folder / "a.txt"), str(folder / "b.txt"), "n2", "note"]
+
+
+def test_only_what_was_read_from_a_file_vanishes_with_it(library: Library, folder: Path) -> None:
+    path = str(folder / "a.txt")
+    library.sync(folder)
+    by_hand = [
+        Document("The rope of a file that never was.", id="note", source=str(folder / "x.txt")),
+        Document("The gull of a scan.", id="scan", source=path, extractor="my-ocr/2"),
+        Document("The crab, beside.", id=str(folder / "y.txt")),
+    ]
+    library.add(by_hand)
+    kept = {document.id for document in by_hand}
+    assert library.sync(folder).removed == ()
+    Path(path).unlink()
+    assert library.sync(folder, dry_run=True).removed == (path,)
+    assert library.sync(folder).removed == (path,)
+    assert kept < set(ids(library))
+    shutil.rmtree(folder / "sub")
+    (folder / "b.txt").unlink()
+    library.sync(folder)
+    assert set(ids(library)) == kept
+
+
+def test_what_an_older_loader_read_vanishes_too(
+    library: Library, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library.sync(folder)
+    (folder / "a.txt").unlink()
+    monkeypatch.setattr(TextLoader, "version", TextLoader.version + 1)
+    report = library.sync(folder)
+    assert (len(report.updated), report.removed) == (2, (str(folder / "a.txt"),))
+    assert library.document(str(folder / "b.txt")).extractor == f"text/{TextLoader.version}"
+    assert len(library.sync(folder).unchanged) == 2
+
+
+def test_a_file_that_grew_over_the_limit_keeps_its_documents(library: Library, folder: Path) -> None:
+    library.sync(folder)
+    (folder / "a.txt").write_text("The rope. " * 200)
+    report = library.sync(folder, max_file_mb=0.001)
+    assert (len(report.skipped), report.removed, len(ids(library))) == (1, (), 3)
+    assert library.sync(folder).updated == (str(folder / "a.txt"),)
 
 
 def test_a_dry_run_removes_nothing(library: Library, folder: Path) -> None:
@@ -146,6 +190,22 @@ def test_a_moved_file_is_embedded_no_second_time(library: Library, folder: Path)
     assert report.embedded == 0
 
 
+def test_a_file_name_that_is_no_text_is_no_obstacle(library: Library, tmp_path: Path) -> None:
+    folder = tmp_path / "named"
+    folder.mkdir()
+    name = os.fsdecode(b"gr\xf6sse.txt")
+    try:
+        (folder / name).write_text("the lamp")
+    except OSError:
+        pytest.skip("this file system takes only valid names")
+    (folder / "z.txt").write_text("the rope")
+    assert len(library.add(folder).added) == 2
+    assert len(library.sync(folder).unchanged) == 2
+    assert "udcf6" in library.search("lamp")[0].document_id
+    (folder / name).unlink()
+    assert len(library.sync(folder).removed) == 1
+
+
 def test_a_file_or_nothing_is_no_folder(library: Library, folder: Path) -> None:
     for path in (folder / "a.txt", folder / "none"):
         with pytest.raises(InputError, match="is not a folder"):
@@ -160,3 +220,33 @@ def test_removing_is_all_or_nothing(library: Library, folder: Path) -> None:
     assert library.remove(str(folder / "a.txt")) == (str(folder / "a.txt"),)
     assert library.remove([]) == ()
     assert len(ids(library)) == 2
+
+
+# -- the log of changes -------------------------------------------------------------------------
+
+
+def test_the_log_does_not_grow_forever(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(base, "_LOG_LENGTH", 10)
+    with Library(library.path, encoder=HashEncoder(16)) as other:
+        for number in range(30):
+            library.add_text(f"The lamp {number}.", id="lamp")
+            library.add_text(f"The rope {number}.", id=f"rope{number}")
+            library.remove(f"rope{number}")
+            if number in (3, 29):
+                for each in (library, other):
+                    assert [p.text for p in each.search("lamp rope", retriever="dense")] == [f"The lamp {number}."]
+        with library._store.read() as connection:
+            assert connection.execute(select(func.count()).select_from(schema.changes)).scalar_one() <= 10
+        assert all(check.ok for check in library.doctor())
+
+
+# -- purge --------------------------------------------------------------------------------------
+
+
+def test_a_purge_needs_no_collection_of_its_own(library: Library) -> None:
+    library.add_text("The zanzibarquux of the lamp.", id="a")
+    library.remove("a")
+    with Library(library.path, tenant="nobody", encoder=HashEncoder(16)) as other:
+        other.purge()
+        assert other._scope.id == 0
+    assert b"zanzibarquux" not in b"".join(path.read_bytes() for path in library.path.iterdir())

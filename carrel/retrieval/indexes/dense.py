@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, bindparam, select
 
 from carrel.embeddings.base import Vectors
 from carrel.retrieval.indexes.base import DerivedIndex, Hits
@@ -18,6 +18,17 @@ if TYPE_CHECKING:
     from faiss import IndexFlatIP
 
 _DEAD_SHARE = 0.25
+_VECTORS = (
+    select(schema.vectors.c.chunk_id, schema.vectors.c.vector)
+    .join(schema.chunks, schema.chunks.c.id == schema.vectors.c.chunk_id)
+    .where(
+        schema.chunks.c.collection_id == bindparam("collection"),
+        schema.vectors.c.encoder_id == bindparam("encoder"),
+        schema.vectors.c.chunk_id >= bindparam("first"),
+        schema.vectors.c.chunk_id < bindparam("end"),
+    )
+    .order_by(schema.vectors.c.chunk_id, schema.vectors.c.ordinal)
+)
 
 
 class DenseIndex(DerivedIndex):
@@ -71,13 +82,8 @@ class DenseIndex(DerivedIndex):
                 self._reset(self._ids[self._alive], self._rows()[self._alive])
 
     def add(self, connection: Connection, first_chunk: int, end_chunk: int) -> None:
-        table = schema.vectors
-        query = (
-            select(table.c.chunk_id, table.c.vector)
-            .where(table.c.encoder_id == self.encoder_id, table.c.chunk_id >= first_chunk, table.c.chunk_id < end_chunk)
-            .order_by(table.c.chunk_id, table.c.ordinal)
-        )
-        found = connection.execute(query).all()
+        bounds = {"collection": self.scope.id, "encoder": self.encoder_id, "first": first_chunk, "end": end_chunk}
+        found = connection.execute(_VECTORS, bounds).all()
         if not found:
             return
         rows = np.frombuffer(b"".join(row[1] for row in found), "<f4").reshape(len(found), self.dimension)

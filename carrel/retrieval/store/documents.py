@@ -236,11 +236,11 @@ def known_hashes(connection: Connection, scope: Scope, keys: Sequence[str]) -> d
     return found
 
 
-def keys_of_source(connection: Connection, scope: Scope, source: str) -> list[str]:
-    """Ids of the documents that came from one file."""
+def extractors_of_source(connection: Connection, scope: Scope, source: str) -> dict[str, str]:
+    """Ids of the documents with this source, each with the extractor of its text."""
     table = schema.documents
-    query = select(table.c.key).where(table.c.collection_id == scope.id, table.c.source == source)
-    return list(connection.execute(query).scalars())
+    query = select(table.c.key, table.c.extractor).where(table.c.collection_id == scope.id, table.c.source == source)
+    return {row.key: row.extractor for row in connection.execute(query)}
 
 
 def reusable_vectors(

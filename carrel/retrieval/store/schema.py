@@ -113,13 +113,14 @@ files = Table(
     Column("extractor", String, nullable=False),
 )
 
-# The log that derived indexes follow: each row is a run of chunk ids that came or went.
+# The log that derived indexes follow: each row is a run of chunk ids that came or went. Old rows are dropped;
+# the newest of a collection stays.
 changes = Table(
     "changes",
     metadata,
     Column("id", Integer, primary_key=True),
     Column("collection_id", ForeignKey("collections.id"), nullable=False),
-    Column("kind", String, nullable=False),  # "add", "remove" or "vectors"
+    Column("kind", String, nullable=False),  # "add" or "remove"
     Column("first_chunk", Integer, nullable=False),
     Column("end_chunk", Integer, nullable=False),
     Index("changes_by_collection", "collection_id", "id"),

@@ -8,12 +8,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from sqlalchemy import Connection, Engine, create_engine, event, exc, insert, select, update
 
 from carrel.errors import (
+    InputError,
     StoreBusyError,
+    StoreClosedError,
     StoreCorruptError,
     StoreError,
     StoreNotFoundError,
@@ -56,11 +58,13 @@ class Store:
         durability: Durability = "normal",
         busy_timeout_s: float = BUSY_TIMEOUT_S,
     ) -> None:
+        if durability not in get_args(Durability):
+            raise InputError(f"durability is one of {', '.join(get_args(Durability))}, not {durability!r}")
         self.folder, self.path = folder, folder / DATABASE
         self.read_only, self.durability, self.busy_timeout_s = read_only, durability, busy_timeout_s
         if not self.path.exists():
             self._prepare_folder(create)
-        self.engine = self._engine()
+        self.engine, self._closed = self._engine(), False
         with translated(self.path):
             self._check()
 
@@ -140,12 +144,14 @@ class Store:
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """A read transaction: everything in it sees one state of the library."""
+        self.check_open()
         with translated(self.path), self.engine.connect() as connection, connection.begin():
             yield connection
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
         """A write transaction: all of it happens, or nothing."""
+        self.check_open()
         if self.read_only:
             raise StoreReadOnlyError(
                 f"the library {self.folder} was opened read-only. Open it without read_only to change it."
@@ -173,6 +179,7 @@ class Store:
 
     def erase_freed_pages(self) -> None:
         """Rewrite the file without the pages of removed content, and empty the log."""
+        self.check_open()
         with translated(self.path), self.engine.connect() as connection:
             raw = connection.connection.driver_connection
             assert isinstance(raw, sqlite3.Connection)
@@ -183,7 +190,16 @@ class Store:
                 f"the log of {self.path} could not be emptied: another process is reading. Close it and purge again."
             )
 
+    def check_open(self) -> None:
+        """Raise StoreClosedError after ``close``."""
+        if self._closed:
+            raise StoreClosedError(
+                f"the library {self.folder} was closed. Open it again with: carrel.open({str(self.folder)!r})"
+            )
+
     def close(self) -> None:
+        """Give back the connections, those in use when they are done; closing twice is fine."""
+        self._closed = True
         self.engine.dispose()
 
 
@@ -200,6 +216,8 @@ def translated(path: Path) -> Iterator[None]:
     """Database errors as errors of ours, with what to do about them."""
     try:
         yield
+    except UnicodeEncodeError as error:  # an id or a name that no database can hold
+        raise InputError(f"{error.object!r:.100} is no valid text ({error.reason})") from error
     except (exc.DBAPIError, sqlite3.Error) as error:
         cause = error.orig if isinstance(error, exc.DBAPIError) else error
         raise _translate(path, str(cause)) from error

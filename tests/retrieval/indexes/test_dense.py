@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from carrel.library import Library
 from carrel.retrieval.filters import Where
 from carrel.retrieval.indexes.base import DerivedIndex, Hits
 from carrel.retrieval.indexes.dense import DenseIndex
@@ -187,6 +188,9 @@ def test_a_chunk_that_is_not_indexed_scores_lowest(collection: Collection) -> No
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
 def test_an_interrupted_catch_up_leaves_no_half_state(collection: Collection, error: type[BaseException]) -> None:
     source = np.random.default_rng(4)
+    collection.put("first", [unit(source, 1)])
+    collection.follow()
+    collection.remove("first")
     for key in ("a", "b", "c", "d"):
         collection.put(key, [unit(source, 1)])
     collection.remove("d")
@@ -207,3 +211,29 @@ def test_an_interrupted_catch_up_leaves_no_half_state(collection: Collection, er
     collection.remove("b")
     check_hits(collection.follow().search(query, 9), naive(collection.rows, query), 9, 1e-5)
     assert len(index) == 3
+
+
+def test_a_new_index_reads_what_is_there_not_how_it_came_to_be(collection: Collection) -> None:
+    source = np.random.default_rng(9)
+    collection.put("kept", [unit(source, 1)])
+    for _ in range(12):
+        collection.put("again", [unit(source, 1)])
+    index = collection.index
+    with mock.patch.object(index, "add", wraps=index.add) as add, mock.patch.object(index, "remove") as remove:
+        collection.follow()
+    assert (add.call_count, remove.call_count, len(index)) == (1, 0, 2)
+
+
+def test_chunks_of_others_between_its_own_are_not_read_as_its_own(tmp_path: Path) -> None:
+    with (
+        Library(tmp_path, encoder=HashEncoder(16)) as ours,
+        Library(tmp_path, encoder=HashEncoder(16), tenant="b") as theirs,
+    ):
+        for number in range(6):
+            ours.add_text(f"Our lamp {number}.", id=str(number))
+            theirs.add_text(f"Their lamp {number}.", id=str(number))
+        for library in (ours, theirs):
+            index = library._pipeline.searcher
+            with library._store.read() as connection:
+                assert len(index.follow(connection, 1)) == 6
+            assert len(library.search("lamp", retriever="dense", limit=50)) == 6

@@ -179,7 +179,7 @@ def test_a_database_that_refuses_writes_says_so(folder: Path) -> None:
     encoder = HashEncoder()
     scope = store.scope("local", "default", create=False)
     assert scope
-    store.close()
+    store.engine.dispose()
     store._uri = lambda: f"{store.path.resolve().as_uri()}?mode=ro"  # type: ignore[method-assign]
     with pytest.raises(StoreReadOnlyError, match=r"cannot be written to.*permissions"):
         Ingest(store, scope, encoder).run(Document("new", id="b"))
