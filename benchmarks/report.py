@@ -155,6 +155,9 @@ def quality_section(results: Results, title: str, pairs: list[tuple[str, str]], 
         return [*parts, "Not measured yet."]
     recall_against_tokens(results, known, figure)
     parts.append(f"![{title}: recall against tokens](assets/{figure.name})")
+    for corpus in dict.fromkeys(corpus for corpus, _ in known):
+        if missing := [v.label for v in results.variants if results.corpus(v.key, corpus) is None]:
+            parts.append(f"Not measured on `{corpus}`: {', '.join(missing)}.")
     for corpus, name in known:
         counts = [s["questions"] for v in results.variants if (s := results.question_set(v.key, corpus, name))]
         parts.append(f"### {name}, {max(counts):,} questions")
@@ -223,7 +226,7 @@ def document(results: Results, assets: Path) -> str:
         "# Benchmarks",
         "<!-- Written by benchmarks/report.py from benchmarks/results; do not edit by hand. -->",
         INTRODUCTION,
-        *([f"At most {max(trial)} questions a set, drawn at random; each table says how many."] if trial else []),
+        *(["Each table says how many questions were asked, drawn at random where a set has more."] if trial else []),
         *target_section(results),
         "## Set-ups",
         setup_table(results),

@@ -5,13 +5,15 @@ A target is met, not met, or not measured. Nothing is rounded in its favour.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import median
 
 from bootstrap import paired_difference
 from metrics import HEADLINE, NAMES
-from registry import SEED, SETS, WHOLE, budgets_of
+from registry import SEED, SETS, WHOLE, budgets_of, variant_of
 from results import CARREL, Results
 
 
@@ -25,6 +27,8 @@ class Outcome:
 
 
 Check = Callable[[Results], Outcome]
+COMPARISON = Path(__file__).resolve().parents[1] / "training" / "minilm" / "comparison.json"
+"""What training/minilm/compare.py measured."""
 UNMEASURED = "not measured"
 
 
@@ -62,7 +66,9 @@ def faster_than_best_peer(
     """Require a median at least `times` better than the best peer's in the same run, some peers left out."""
 
     def check(results: Results) -> Outcome:
-        target = f"{description}: at least {times:g} times better than the best peer"
+        left_out = ", ".join(f"{variant_of(key).label}'s default" for key in without)
+        among = f" that embeds all of the text (not {left_out})" if without else ""
+        target = f"{description}: at least {times:g} times better than the best peer{among}"
         ours = results.typical(task, CARREL, field)
         peers = [results.typical(task, v.key, field) for v in results.variants if v.key not in {CARREL, *without}]
         known = [value for value in peers if value is not None]
@@ -114,6 +120,21 @@ def ranking_at_least(name: str, metric: str, limit: float) -> Check:
     return check
 
 
+def near_float32(points: float) -> Check:
+    """Require the int8 embedder's nDCG within some points of the float32 original's, on the same chunks."""
+
+    def check(results: Results) -> Outcome:
+        target = f"scifact, vectors alone: nDCG@10 within {points:g} points of the float32 embedder on the same chunks"
+        if not COMPARISON.exists():
+            return Outcome(target, UNMEASURED, None)
+        found = json.loads(COMPARISON.read_text(encoding="utf-8"))
+        mean, low, high = (100 * found["difference"][key] for key in ("mean", "low", "high"))
+        both = f"{100 * found['ndcg@10_int8']:.2f} against {100 * found['ndcg@10_float32']:.2f}"
+        return Outcome(target, f"{both}: {mean:+.2f} [{low:+.2f}, {high:+.2f}]", abs(mean) <= points)
+
+    return check
+
+
 def budget_never_exceeded(results: Results) -> Outcome:
     """No context of any quality run may hold more tokens than its budget."""
     target = "A budget is never exceeded, headers and separators included"
@@ -136,6 +157,7 @@ TARGETS: tuple[Check, ...] = (
     *(above_best_peer(name, name) for name in ALONE),
     *(above_best_peer(WHOLE, name) for name in ("squad", "nq", "musique", "hotpotqa", "spans")),
     ranking_at_least("scifact", "ndcg@10", 0.69),
+    near_float32(0.5),
     budget_never_exceeded,
     faster_than_best_peer("ingest", "documents_per_s", "Ingest of nq, documents per second", 3, higher_is_better=True),
     within("cold_load", "seconds", "Fresh process, existing library, first context", 0.8, "s"),
