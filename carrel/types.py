@@ -226,8 +226,8 @@ class Turn:
 class Prompt:
     """What a generator is given, in parts. A chat server renders it; an extractive reader takes it apart.
 
-    Rendered in this order, the most stable first: system, task, standing documents, history,
-    passages, notes, question.
+    Rendered (carrel.generation.rendering) in this order, the most stable first: system, task, standing
+    documents, history, passages, notes, question.
     """
 
     question: str
