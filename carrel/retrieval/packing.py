@@ -88,6 +88,7 @@ class Packer:
     ) -> None:
         self.tokenizer, self.budget, self.order = tokenizer, budget, order
         self.terms = frozenset(query_terms(question))
+        self._adds_up = bool(getattr(tokenizer, "adds_up", False))
         self._counted = dict(known or {})
         self._sizes: dict[int, tuple[Passage, int]] = {}  # by identity; holding the passage keeps its id its own
 
@@ -132,9 +133,9 @@ class Packer:
 
     def _exact(self, arranged: Sequence[Passage], text: str) -> int:
         """Tokens of the rendered text; from its parts where the tokenizer's counts add up over lines."""
-        if not getattr(self.tokenizer, "adds_up", False):
+        if not self._adds_up:
             return self.tokenizer.count(text)
-        headers = sum(self._count(f"{header(passage, number)}\n") for number, passage in enumerate(arranged, start=1))
+        headers = sum(self._header_tokens(passage, number) for number, passage in enumerate(arranged, start=1))
         return headers + sum(self._count(_body(passage)) for passage in arranged)
 
     def _shortest(self, passage: Passage) -> Packed:
@@ -161,21 +162,28 @@ class Packer:
 
     def _block_tokens(self, passage: Passage) -> int:
         if id(passage) not in self._sizes:
-            tokens = self._count(header(passage, 1) + "\n") + self._count(_body(passage))
+            tokens = self._header_tokens(passage, 1) + self._count(_body(passage))
             self._sizes[id(passage)] = (passage, tokens)
         return self._sizes[id(passage)][1]
+
+    def _header_tokens(self, passage: Passage, number: int) -> int:
+        """Tokens of a header and its line end; the number, which changes, is counted apart where that adds up."""
+        if not self._adds_up:
+            return self._count(f"{header(passage, number)}\n")
+        return self._count(f"[{number}]") + self._count(f"{header(passage, 0)[len('[0]') :]}\n")
 
     def _cut(self, chosen: Sequence[Passage], passage: Passage, spare: int = 0) -> Passage | None:
         """The run of sentences of a passage that fits the room left and has most words of the question."""
         if passage.kept is not None:
             return None
         room = self.budget - spare - self._estimate(chosen) - self._count(SEPARATOR) * bool(chosen)
-        room -= self._count(header(passage, 1) + "\n")
+        room -= self._header_tokens(passage, 1)
         if room <= 0:
             return None
         starts = [start for start, _ in self.tokenizer.offsets(passage.text)]
         sentences = _parts(passage.text, starts)
         tokens = [bisect_left(starts, s.end) - bisect_left(starts, s.start) for s in sentences]
+        terms = [self.terms & frozenset(query_terms(passage.text[s.start : s.end])) for s in sentences]
         best: tuple[int, int, int] | None = None  # (terms, -first, end)
         for first in range(len(sentences)):
             total, end = 0, first
@@ -183,8 +191,7 @@ class Packer:
                 total += tokens[end]
                 end += 1
             if end > first:
-                text = passage.text[sentences[first].start : sentences[end - 1].end]
-                key = (len(self.terms & frozenset(query_terms(text))), -first, end)
+                key = (len(frozenset().union(*terms[first:end])), -first, end)
                 best = key if best is None or key[:2] > best[:2] else best
         if best is None:
             return None

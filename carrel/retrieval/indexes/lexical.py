@@ -111,6 +111,9 @@ def spaced(text: str) -> str:
 
 def query_terms(question: str) -> list[str]:
     """The words worth looking up, each once; the common ones only when there are no others."""
-    words = list(dict.fromkeys(" ".join(spaced(word).split()) for word in _WORDS.findall(question.lower())))
+    found: list[str] = _WORDS.findall(question.lower())
+    if not question.isascii():
+        found = [" ".join(spaced(word).split()) for word in found]
+    words = list(dict.fromkeys(found))
     telling = [word for word in words if word not in STOPWORDS]
     return (telling or words)[:_MOST_TERMS]
