@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
@@ -9,7 +10,11 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 from carrel.errors import ModelError
 
 if TYPE_CHECKING:
+    from tokenizers import Encoding
     from tokenizers import Tokenizer as RustTokenizer
+
+_LONGEST_WORD = 100  # characters: WordPiece takes a longer run for one unknown word, whatever is in it
+_PIECE = 64
 
 
 @runtime_checkable
@@ -59,11 +64,50 @@ class FileTokenizer:
     def rust(self) -> RustTokenizer:
         return _load(self.path)
 
+    @cached_property
+    def _unknown(self) -> int | None:
+        """The id that stands for a word without a token of its own, where the model has such a thing."""
+        token = getattr(self.rust.model, "unk_token", None)
+        return None if token is None else self.rust.token_to_id(token)
+
+    def ids(self, text: str) -> list[int]:
+        """The input of a model. A run of letters too long to be looked up is read in pieces, not as one word."""
+        return self._known_ids(self.rust.encode(text, add_special_tokens=False), text)
+
+    def ids_many(self, texts: list[str]) -> list[list[int]]:
+        encodings = self.rust.encode_batch_fast(texts, add_special_tokens=False)
+        return [self._known_ids(encoding, text) for encoding, text in zip(encodings, texts, strict=True)]
+
+    def _known_ids(self, encoding: Encoding, text: str) -> list[int]:
+        ids: list[int] = encoding.ids
+        if self._unknown is None or self._unknown not in ids or len(text) <= _LONGEST_WORD:
+            return ids
+        return [id for id, _, _ in self._tokens(text)]
+
     def count(self, text: str) -> int:
-        return len(self.rust.encode_batch_fast([text], add_special_tokens=False)[0])  # fast: no offsets
+        ids = self.rust.encode_batch_fast([text], add_special_tokens=False)[0].ids  # fast: no offsets
+        return len(ids) if self._unknown not in ids else len(self.offsets(text))
 
     def offsets(self, text: str) -> list[tuple[int, int]]:
-        return list(self.rust.encode(text, add_special_tokens=False).offsets)
+        """Where the tokens are. A word without a token counts by its characters: another model will read them."""
+        encoding = self.rust.encode(text, add_special_tokens=False)
+        if self._unknown is None or self._unknown not in encoding.ids:
+            return list(encoding.offsets)
+        spans: list[tuple[int, int]] = []
+        for id, start, end in self._tokens(text):
+            whole = id != self._unknown
+            spans += [(start, end)] if whole else [(place, place + 1) for place in range(start, end)]
+        return spans
+
+    def _tokens(self, text: str, shift: int = 0) -> Iterator[tuple[int, int, int]]:
+        """(id, start, end) of every token; what is too long for one word comes in pieces."""
+        encoding = self.rust.encode(text, add_special_tokens=False)
+        for id, (start, end) in zip(encoding.ids, encoding.offsets, strict=True):
+            if id != self._unknown or end - start <= _LONGEST_WORD:
+                yield id, start + shift, end + shift
+                continue
+            for place in range(start, end, _PIECE):
+                yield from self._tokens(text[place : min(place + _PIECE, end)], shift + place)
 
     def truncate(self, text: str, limit: int) -> str:
         offsets = self.offsets(text)

@@ -96,3 +96,35 @@ def test_only_those_of_one_file_are_equal(tmp_path: Path) -> None:
     assert shipped_tokenizer() != FileTokenizer(copy, name=shipped_tokenizer().name)
     assert shipped_tokenizer() != WordTokenizer()
     assert WordTokenizer() == WordTokenizer()
+
+
+blobs = st.integers(101, 600).flatmap(lambda size: st.text("abcXYZ019", min_size=size, max_size=size))
+
+
+@given(blobs)
+def test_a_long_run_of_letters_is_not_one_token(blob: str) -> None:
+    tokenizer = shipped_tokenizer()
+    count = tokenizer.count(f"key {blob} end")
+    assert len(blob) / 8 <= count <= len(blob) + 2
+    assert len(tokenizer.ids(f"key {blob} end")) == count
+
+
+@pytest.mark.parametrize("text", ["ฉัน" * 400, "ខ្ញុំ" * 30, "𐎠𐎡𐎢" * 3])
+def test_writing_without_tokens_counts_by_its_characters(text: str) -> None:
+    tokenizer = shipped_tokenizer()
+    assert tokenizer.count(text) >= 0.8 * len(text)  # marks that the model strips are no tokens
+    assert len(tokenizer.ids(text)) < tokenizer.count(text)
+
+
+@given(st.lists(texts | blobs, max_size=4))
+def test_ids_of_many_are_those_of_each_and_never_more_than_the_count(many: list[str]) -> None:
+    tokenizer = shipped_tokenizer()
+    found = tokenizer.ids_many(many)
+    assert found == [tokenizer.ids(text) for text in many]
+    assert all(len(ids) <= tokenizer.count(text) for ids, text in zip(found, many, strict=True))
+
+
+@given(texts)
+def test_ordinary_text_has_the_ids_of_the_file(text: str) -> None:
+    tokenizer = shipped_tokenizer()
+    assert tokenizer.ids(text[:100]) == tokenizer.rust.encode(text[:100], add_special_tokens=False).ids

@@ -56,7 +56,7 @@ class MiniLM(TextEncoder):
         try:
             known = json.loads((self.folder / "provenance.json").read_text(encoding="utf-8"))["files_sha256"]
             size_bytes = (self.folder / "model.onnx").stat().st_size
-            return digest("minilm/1", known["model.onnx"], known["tokenizer.json"], str(size_bytes))
+            return digest("minilm/2", known["model.onnx"], known["tokenizer.json"], str(size_bytes))
         except (OSError, ValueError, KeyError) as error:
             raise ModelError(f"cannot read the embedder in {self.folder}: {error!r}. Reinstall carrel.") from error
 
@@ -81,8 +81,7 @@ class MiniLM(TextEncoder):
         """(texts, 384), unit length; an empty text has the vector of an empty input."""
         if not texts:
             return np.empty((0, self.dimension), np.float32)
-        encodings = self.tokenizer.rust.encode_batch_fast(list(texts), add_special_tokens=False)
-        ids = [np.asarray(encoding.ids, np.int64) for encoding in encodings]
+        ids = [np.asarray(row, np.int64) for row in self.tokenizer.ids_many(list(texts))]
         if len(ids) == 1:
             return self._embed(ids[0])[None, :]
         vectors = np.empty((len(ids), self.dimension), np.float32)

@@ -220,3 +220,9 @@ def test_the_shipped_files_are_those_of_their_provenance() -> None:
     provenance = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
     for name, digest in provenance["files_sha256"].items():
         assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest
+
+
+def test_what_a_long_run_of_letters_says_reaches_the_vector() -> None:
+    model = MiniLM()
+    one, other = model.encode_texts(["the key " + "abc" * 60, "the key " + "xyz" * 60])
+    assert one @ other < 0.99
