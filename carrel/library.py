@@ -12,26 +12,22 @@ from typing import TYPE_CHECKING, cast
 from carrel.asynchronous import streaming_twin, twin
 from carrel.embeddings.base import ChunkEncoder
 from carrel.errors import DocumentNotFoundError, InputError
-from carrel.inputs import check_kind, check_path, check_text, check_texts, library_folder
+from carrel.inputs import check_kind, check_source, check_text, check_texts, library_folder
 from carrel.pipeline import AskOptions, ContextOptions, Options, Pipeline, SearchOptions, Trail, check_options
 from carrel.retrieval.walk import MAX_FILE_MB
 from carrel.tokens import Tokenizer, shipped_tokenizer
 from carrel.types import (
     Answer,
-    Citation,
     CitationsEvent,
-    Completion,
     Context,
     Document,
     Event,
-    FinishReason,
     IngestReport,
     Metadata,
     Passage,
     Prompt,
     SourcesEvent,
     TextEvent,
-    Usage,
     UsageEvent,
 )
 
@@ -46,8 +42,6 @@ if TYPE_CHECKING:
     from carrel.retrieval.store.documents import DocumentInfo
     from carrel.retrieval.store.store import Durability, Scope
     from carrel.retrieval.trace import Trace
-
-FINISHED: FinishReason = "stop"
 
 
 def open(  # noqa: A001 -- carrel.open reads as it should
@@ -197,21 +191,24 @@ class Library:
         """
         from carrel.retrieval.sync import remove, vanished
 
-        root = Path(os.path.abspath(check_path("the folder to follow", folder)))
+        root = Path(os.path.abspath(check_source("the folder to follow", folder)))
         if not root.is_dir():
             raise InputError(f"{root} is not a folder. To add a single file use: carrel add {root}")
         report = self.add(root, dry_run=dry_run, max_file_mb=max_file_mb, progress=progress)
         gone = vanished(self._store, self._scope, root, report)
         if gone and not dry_run:
-            remove(self._store, self._scope, gone)
+            remove(self._store, self._scope, gone, progress=progress)
         return replace(report, removed=(*report.removed, *gone))
 
-    def remove(self, ids: str | Iterable[str], *, purge: bool = False) -> tuple[str, ...]:
-        """Remove documents: text, vectors and index entries, in one transaction.
+    def remove(
+        self, ids: str | Iterable[str], *, purge: bool = False, progress: ProgressCallback | None = None
+    ) -> tuple[str, ...]:
+        """Remove documents: text, vectors and index entries; many in several transactions, each document in one.
 
         Parameters
         ----------
         purge : also erase their bytes from the files (rewrites the database).
+        progress : called with IngestProgress as work goes on.
 
         Raises
         ------
@@ -220,7 +217,7 @@ class Library:
         from carrel.retrieval.sync import remove
 
         wanted = [ids] if isinstance(ids, str) else check_texts("the ids", "an id", ids)
-        removed = remove(self._store, self._scope, wanted, known_only=True)
+        removed = remove(self._store, self._scope, wanted, known_only=True, progress=progress)
         if purge:
             self.purge()
         return removed
@@ -273,10 +270,11 @@ class Library:
         that fit best are quoted.
         """
         check_options("ask", options, AskOptions)
+        from carrel.generation import replies
         from carrel.generation.answering import finish
 
         generator, trail, context, budget = self._prepare(question, options)
-        completion = generator.complete(Prompt(context.question, context.passages))
+        completion = replies.complete(generator, Prompt(context.question, context.passages))
         return finish(context, completion, self.document, trail, budget=budget)
 
     def stream(self, question: str, **options: Unpack[AskOptions]) -> Iterator[Event]:
@@ -284,26 +282,19 @@ class Library:
 
         The text is passed on as it comes, before its citations are checked.
         """
+        from carrel.generation import replies
         from carrel.generation.answering import finish
 
         check_options("stream", options, AskOptions)
         generator, trail, context, budget = self._prepare(question, options)
         yield SourcesEvent(context)
-        text: list[str] = []
-        citations: tuple[Citation, ...] = ()
-        usage, reason = Usage(), FINISHED
-        for event in generator.stream(Prompt(context.question, context.passages)):
-            if isinstance(event, TextEvent):
-                text.append(event.text)
-                yield event
-            elif isinstance(event, CitationsEvent):
-                citations = event.citations
-            elif isinstance(event, UsageEvent):
-                usage, reason = event.usage, event.finish_reason
-        completion = Completion("".join(text), usage, reason, generator.name, citations)
-        answer = finish(context, completion, self.document, trail, budget=budget, streamed=True)
-        yield CitationsEvent(answer.citations)
-        yield UsageEvent(answer.usage, answer.ledger, reason)
+        for said in replies.stream(generator, Prompt(context.question, context.passages)):
+            if isinstance(said, TextEvent):
+                yield said
+                continue
+            answer = finish(context, said, self.document, trail, budget=budget, streamed=True)
+            yield CitationsEvent(answer.citations)
+            yield UsageEvent(answer.usage, answer.ledger, said.finish_reason)
 
     def _prepare(self, question: str, options: AskOptions) -> tuple[Generator, Trail, Context, int]:
         """What ``ask`` and ``stream`` begin with; the number is the budget that was asked for."""
@@ -393,3 +384,4 @@ class Library:
     adocument = twin(document)
     awhy = twin(why)
     adoctor = twin(doctor)
+    aclose, __aenter__, __aexit__ = twin(close), twin(__enter__), twin(__exit__)

@@ -20,15 +20,26 @@ def check_generator(generator: object) -> Generator:
 
     Raises
     ------
-    InputError : it is not of a class derived from carrel.generation.base.Generator.
+    InputError : it is not of a class derived from carrel.generation.base.Generator, or its context_window is
+        neither None nor a number of tokens.
     """
     if isinstance(generator, Generator):
+        _check_window(generator)
         return generator
     found = f"the class {generator.__name__} itself" if isinstance(generator, type) else f"a {type(generator).__name__}"
     raise InputError(
         "a generator is an object of a class derived from carrel.generation.base.Generator, with a name, a tokenizer"
         f" and complete(prompt), not {found}"
     )
+
+
+def _check_window(generator: Generator) -> None:
+    window: object = generator.context_window
+    if window is not None and (not isinstance(window, int) or isinstance(window, bool) or window < 1):
+        raise InputError(
+            f"the context_window of a generator is a whole number of tokens above 0, or None where any prompt fits,"
+            f" not {window!r:.100} as {generator.name} has it"
+        )
 
 
 def context_for(pipeline: Pipeline, question: str, options: Options, generator: Generator, trail: Trail) -> Context:
@@ -78,15 +89,17 @@ def finish(
     streamed : the text has been passed on already, so that its marks can only be counted.
     """
     true = verified(completion.citations, read, context)
-    text, marks = without_dangling_marks(completion.text, completion.citations, true, len(context.passages))
+    text, removed, left = without_dangling_marks(completion.text, completion.citations, true, len(context.passages))
     abstained = completion.finish_reason == "abstained"
     dropped = len(completion.citations) - len(true)
     shown = () if abstained else true
     parts = ["abstained: no sentence fits well enough" if abstained else f"{_counted(len(true), 'citation')} verified"]
     if dropped:
         parts.append(f"{_counted(dropped, 'citation')} dropped, not in the source as quoted")
-    if marks:
-        parts.append(f"{_counted(marks, 'mark')} without a source {'left in' if streamed else 'removed from'} the text")
+    if removed and not streamed:
+        parts.append(f"{_counted(removed, 'mark')} without a source removed from the text")
+    if left or (removed and streamed):
+        parts.append(f"{_counted(left + removed * streamed, 'mark')} without a source left in the text")
     if context.budget < budget:
         parts.append(f"the window left {context.budget:,} of {budget:,} tokens for the context")
     trail.add(
@@ -99,7 +112,7 @@ def finish(
             "generator": completion.model,
             "confidence": completion.confidence,
             "citations_dropped": dropped,
-            "marks_without_source": marks,
+            "marks_without_source": removed + left,
         },
     )
     return Answer(

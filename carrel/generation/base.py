@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import ClassVar
 
+from carrel.generation import replies
 from carrel.tokens import Tokenizer
 from carrel.types import CitationsEvent, Completion, Event, Prompt, TextEvent, UsageEvent
 
@@ -15,7 +16,8 @@ class Generator(ABC):
 
     ``context_window`` is in tokens of ``tokenizer``, prompt and reply together; None means that any prompt fits.
     A context is packed to leave room in it for the question and the reply. Errors are
-    carrel.errors.GenerationError and its kin.
+    carrel.errors.GenerationError and its kin; any other exception becomes one, and so does a reply that is none.
+    Usage that a reply leaves out is counted with ``tokenizer`` (carrel.generation.replies).
     """
 
     name: ClassVar[str]
@@ -35,7 +37,7 @@ class Generator(ABC):
         """The reply as events: text, then citations, then usage. By default the whole reply at once."""
         from carrel.types import Ledger
 
-        completion = self.complete(prompt)
+        completion = replies.complete(self, prompt)
         yield TextEvent(completion.text)
         yield CitationsEvent(completion.citations)
         yield UsageEvent(completion.usage, Ledger(completion.usage.tokenizer), completion.finish_reason)

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from carrel.errors import DocumentNotFoundError
+from carrel.generation.marks import find_runs
 from carrel.types import Citation, Context, Document, page_at
 
-# Code is no place for marks; ``[1](...)`` is a link, and four digits are a year.
-_MARK = re.compile(
-    r"```.*?```|`[^`\n]*`|(?<!\\)\[(?P<numbers>\d{1,3}(?:\s{0,2},\s{0,2}\d{1,3})*)\](?!\()", re.DOTALL | re.ASCII
-)
-_NUMBER = re.compile(r"\d+", re.ASCII)
 _SPACES = " \t\u00a0\u202f"
 
 
@@ -50,11 +45,13 @@ def _is_inside(citation: Citation, context: Context) -> bool:
 
 def without_dangling_marks(
     text: str, given: Iterable[Citation], found_true: Sequence[Citation], passages: int
-) -> tuple[str, int]:
-    """The text without the marks that lead nowhere, and how many they were.
+) -> tuple[str, int, int]:
+    """The text without the marks that lead nowhere; how many were taken out, and how many are still there.
 
     A mark such as ``[7]`` leads nowhere when the context has no passage of that number, or when what was cited
-    under it was not found in the source. Brackets inside a quotation are the source's own and stay.
+    under it was not found in the source. It is taken out only where it can be nothing but a mark; what may as well
+    be a value (``lies in [2, 20]``), and ``[1, 7]``, where one number is good, stays and is counted. Brackets
+    inside a quotation are the source's own.
 
     Parameters
     ----------
@@ -66,26 +63,23 @@ def without_dangling_marks(
     false = {citation.number for citation in given} - true
     quoted = set(_quoted_brackets(text, found_true))
     out: list[str] = []
-    last, position, removed = "", 0, 0  # last: the character that the text so far ends with
-    for match in _MARK.finditer(text):
-        if match["numbers"] is None or match.start() in quoted:
-            continue
-        numbers = _NUMBER.findall(match["numbers"])
-        kept = [number for number in numbers if 1 <= int(number) <= passages and int(number) not in false]
-        if len(kept) == len(numbers):
-            continue
-        removed += len(numbers) - len(kept)
-        before, position = text[position : match.start()], match.end()
-        if kept:
-            before += f"[{', '.join(kept)}]"
-        elif (before.rstrip(_SPACES) or last)[-1:] in ("", "\n"):  # it began the line
-            while text[position : position + 1] in (*_SPACES,):
-                position += 1
-        elif not text[position : position + 1].isalnum():
-            before = before.rstrip(_SPACES)
-        out.append(before)
-        last = before[-1:] or last
-    return "".join([*out, text[position:]]), removed
+    position, removed, left = 0, 0, 0
+    for run in find_runs(text):
+        kept: list[int] = []
+        for index, mark in enumerate(run):
+            dangling = sum(not 1 <= number <= passages or number in false for number in mark.numbers)
+            dangling = 0 if mark.start in quoted else dangling
+            if dangling and dangling == len(mark.numbers) and mark.is_plain:
+                removed += dangling
+            else:
+                left += dangling
+                kept.append(index)
+        if len(kept) < len(run):
+            before, position = text[position : run[0].start], run[-1].end
+            spaces = ["", *(text[run[index - 1].end : run[index].start] for index in kept[1:])]
+            marks = [text[run[index].start : run[index].end] for index in kept]
+            out += [before if kept else before.rstrip(_SPACES), *map("".join, zip(spaces, marks, strict=False))]
+    return "".join([*out, text[position:]]), removed, left
 
 
 def _quoted_brackets(text: str, citations: Iterable[Citation]) -> Iterator[int]:

@@ -12,6 +12,7 @@ import numpy as np
 
 from carrel.embeddings.base import TextEncoder, Vectors
 from carrel.generation.base import Generator
+from carrel.generation.echoes import asks_for_code, code_spans, is_echo
 from carrel.retrieval.indexes.lexical import query_terms
 from carrel.retrieval.merging import trimmed
 from carrel.retrieval.packing import SEPARATOR, render
@@ -32,6 +33,7 @@ class _Sentence:
     start: int
     end: int
     text: str
+    is_code: bool = False
 
 
 class ExtractiveGenerator(Generator):
@@ -68,9 +70,9 @@ class ExtractiveGenerator(Generator):
 
     def complete(self, prompt: Prompt) -> Completion:
         """Quote the best sentences of the prompt's passages, each with its citation."""
-        asked = _plain(prompt.question)
-        found = (sentence for sentence in _sentences(prompt.passages) if asked not in _plain(sentence.text))
-        sentences = list(found)[:_MOST_SENTENCES]  # what repeats the question word for word does not answer it
+        found = _sentences(prompt.passages)
+        found = [s for s in found if not is_echo(prompt.question, s.text, is_code=s.is_code)]
+        sentences = found[:_MOST_SENTENCES]
         used = self.tokenizer.count(f"{render(prompt.passages)}{SEPARATOR}{prompt.question}")
         if not sentences:
             return self._abstain(used, 0.0)
@@ -79,6 +81,10 @@ class ExtractiveGenerator(Generator):
         best = float(scores[order[0]])
         if best < self.threshold:
             return self._abstain(used, best)
+        if not asks_for_code(prompt.question):  # then code answers only what no prose does
+            prose = [index for index in order if not sentences[index].is_code]
+            order = prose if prose and scores[prose[0]] >= self.threshold else order
+        best = float(scores[order[0]])
         chosen = [index for index in order[: self.most_sentences] if scores[index] >= 0.85 * best]
         return self._quote(prompt, [sentences[index] for index in chosen], used, best)
 
@@ -119,12 +125,14 @@ def _sentences(passages: Sequence[Passage]) -> list[_Sentence]:
     out: list[_Sentence] = []
     for passage in passages:
         parts = [(passage.start, passage.end)] if passage.kept is None else [(s.start, s.end) for s in passage.kept]
+        code = [Span(passage.start + s.start, passage.start + s.end) for s in code_spans(passage.text)]
         for start, end in parts:
             for span in split_sentences(passage.text, start - passage.start, end - passage.start):
                 for row in _rows(passage.text, span):
                     exact, text = trimmed(passage.start + row.start, passage.text[row.start : row.end])
                     if _says_something(text):
-                        out.append(_Sentence(passage, exact.start, exact.end, text))
+                        in_code = any(s.start < exact.end and exact.start < s.end for s in code)
+                        out.append(_Sentence(passage, exact.start, exact.end, text, in_code))
     return out
 
 
@@ -134,11 +142,6 @@ def _rows(text: str, span: Span) -> list[Span]:
         return [span]
     cuts = [span.start, *(m.end() for m in _LINE_END.finditer(text, span.start, span.end)), span.end]
     return [Span(start, end) for start, end in pairwise(cuts) if start < end]
-
-
-def _plain(text: str) -> str:
-    """The words alone, set off by spaces."""
-    return f" {' '.join(_WORDS.findall(text.lower()))} "
 
 
 def _says_something(text: str) -> bool:

@@ -108,7 +108,7 @@ def test_no_window_and_a_large_one_change_nothing(library) -> None:
     assert contexts[0].budget == contexts[1].budget == 1000
 
 
-@pytest.mark.parametrize("window", [0, 1, 5, 12, 20])
+@pytest.mark.parametrize("window", [1, 5, 12, 20])
 def test_a_window_that_holds_no_sentence_is_an_overflow(library, window: int) -> None:
     generator = Windowed(window)
     with pytest.raises(ContextOverflowError, match=rf"windowed reads {window} tokens \(counted by words\)"):
@@ -116,6 +116,13 @@ def test_a_window_that_holds_no_sentence_is_an_overflow(library, window: int) ->
     with pytest.raises(ContextOverflowError, match=f"The question has {ASKED}, {window // 4} are kept for the reply"):
         list(library.stream(QUESTION, generator=generator))
     assert not generator.prompts
+
+
+@pytest.mark.parametrize("window", [0, -4, True, "4096", 0.5, float("inf")])
+def test_a_window_that_is_no_number_of_tokens_is_refused(library, window) -> None:
+    for call in (library.ask, lambda *given, **more: list(library.stream(*given, **more))):
+        with pytest.raises(InputError, match=f"above 0, or None where any prompt fits, not {window!r} as windowed"):
+            call(QUESTION, generator=Windowed(window))
 
 
 def test_what_is_senseless_is_refused_before_windows(library) -> None:
@@ -137,9 +144,9 @@ def test_marks_and_citations_that_lead_nowhere_are_dropped_and_told(library) -> 
     second = FERRY.index("It comes")
     true = Citation(1, "ferry", second, len(FERRY), FERRY[second:], page=1)
     false = Citation(2, "ferry", 0, 3, "Tha")
-    generator = Windowed(text="At nine [99]. It comes back at six. [1] And so on [2].", citations=(true, false))
+    generator = Windowed(text="At nine [99]. It comes back at six. [1] And so they do [2].", citations=(true, false))
     answer = library.ask(QUESTION, generator=generator)
-    assert answer.text == "At nine. It comes back at six. [1] And so on."
+    assert answer.text == "At nine. It comes back at six. [1] And so they do."
     assert [(citation.number, citation.page) for citation in answer.citations] == [(1, 2)]
     entry = answer.ledger.entries[-1]
     assert entry.reason == (
@@ -155,3 +162,10 @@ def test_a_stream_says_that_marks_stayed(library) -> None:
     assert events[-2] == CitationsEvent(())
     assert isinstance(events[-1], UsageEvent)
     assert events[-1].ledger.entries[-1].reason == "0 citations verified; 1 mark without a source left in the text"
+
+
+def test_a_mark_in_doubt_stays_and_is_told(library) -> None:
+    answer = library.ask(QUESTION, generator=Windowed(text="It lies in [200, 900]. At nine [99]."))
+    assert answer.text == "It lies in [200, 900]. At nine."
+    told = "0 citations verified; 1 mark without a source removed from the text; 2 marks without a source left in the"
+    assert answer.ledger.entries[-1].reason == f"{told} text"

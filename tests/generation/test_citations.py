@@ -97,45 +97,80 @@ def test_without_passages_nothing_can_be_cited() -> None:
     ("text", "expected", "removed"),
     [
         ("Gulls fly [7]. They eat [1].", "Gulls fly. They eat [1].", 1),
-        ("Gulls fly[7]. They eat[1].", "Gulls fly. They eat[1].", 1),
-        ("[7] Gulls fly.", "Gulls fly.", 1),
-        ("One.\n  [7] Gulls fly.\n", "One.\n  Gulls fly.\n", 1),
-        ("- [7] Gulls fly.", "- Gulls fly.", 1),
+        ("Gulls fly. [7] They eat.", "Gulls fly. They eat.", 1),
+        ("Gulls fly.[7] They eat.", "Gulls fly. They eat.", 1),
+        ("Gulls fly [7], they say; they eat [8]; and [1].", "Gulls fly, they say; they eat; and [1].", 2),
         ("Gulls fly [6][7] [8].", "Gulls fly.", 3),
-        ("[6] [7] Gulls fly.", "Gulls fly.", 2),
-        ("Gulls fly [1, 7]. [6,7]", "Gulls fly [1].", 3),
-        ("Gulls fly [0] and eat [03].", "Gulls fly and eat [03].", 1),
-        ("Gulls fly [7]high.", "Gulls fly high.", 1),
-        ("[7]", "", 1),
+        ("Gulls fly [6][1] [8][2].", "Gulls fly [1][2].", 2),
+        ("Gulls fly [1] [8] [2].", "Gulls fly [1] [2].", 1),
+        ("Gulls fly [6][7] [1].", "Gulls fly [1].", 2),
+        ("Gulls fly [6, 7].", "Gulls fly.", 2),
+        ("Gulls *fly* [7]\nand eat (fish [8])", "Gulls *fly*\nand eat (fish)", 2),
+        ("| Gulls [7] | fly |", "| Gulls | fly |", 1),
+        ("Gulls fly 【7】. They eat【8†source】.", "Gulls fly. They eat.", 2),
+        ("渡轮九点出发【7】。", "渡轮九点出发。", 1),
+        ("Gulls fly [^7]. They eat.[^8]", "Gulls fly. They eat.", 2),
     ],
 )
 def test_a_mark_of_no_passage_is_removed(text: str, expected: str, removed: int) -> None:
-    assert without_dangling_marks(text, (), (), 3) == (expected, removed)
+    assert without_dangling_marks(text, (), (), 3) == (expected, removed, 0)
 
 
 @pytest.mark.parametrize(
-    "text",
+    ("text", "left"),
     [
-        "Gulls fly [1][2] and eat [3].",
-        "In 1894 [1894] it was built.",
-        "Use `list[7]`:\n```\nlist[8]\n```\n",
-        "See [7](https://example.org) and \\[7].",
-        "A [note] and [] and [7a] and [-1] and 7].",
-        "",
-        "  spaces  stay \n\n as they are ",
+        ("Gulls fly [1][2] and eat [3].", 0),
+        ("In 1894 [1894] it was built.", 0),
+        ("Use `list[7]`:\n```\nlist [7].\n```\n", 0),
+        ("```\nthe reply was cut off [7].", 0),
+        ("See [7](https://example.org) and \\[7].", 0),
+        ("A [note] and [] and [7a] and [-1] and 7].", 0),
+        ("Gulls fly [^7].\n\n[^7]: They do.", 0),
+        ("The score lies in [0, 1].", 0),
+        ("The score [0, 7].", 0),
+        ("rows[30][4] = 5; f(x)[7]. d['a'][7], x_[7].", 0),
+        ("items = [10, 20, 30]. n == [7].", 0),
+        ("", 0),
+        ("  spaces  stay \n\n as they are ", 0),
+        ("Gulls fly[7].", 1),
+        ("Gulls fly [0].", 1),
+        ("Gulls fly [1, 7].", 1),
+        ("Gulls fly [1-7].", 1),
+        ("Gulls fly [1–7].", 1),
+        ("Gulls fly [7] and eat.", 1),
+        ("Gulls fly [7]high.", 1),
+        ("a.[7] is b.", 1),
+        ("[7] Gulls fly.\n- [8] So\n1. [9] they\n[4]", 4),
+        ("The score lies in [2, 7].", 1),
+        ("It is between [12] and [39].", 2),
+        ("Sorted: [10, 20].", 2),
+        ("The list [10, 20, 30].", 3),
+        ("See [7], [8].", 2),
+        ("As in ([7]).", 1),
+        ("Call items [7].append", 1),
+        ("Cf. [7]. Vgl. [8].", 2),
     ],
 )
-def test_what_is_no_dangling_mark_stays_as_it_is(text: str) -> None:
-    assert without_dangling_marks(text, (), (), 3) == (text, 0)
+def test_in_doubt_the_text_stays_and_the_mark_is_counted(text: str, left: int) -> None:
+    assert without_dangling_marks(text, (), (), 3) == (text, 0, left)
+
+
+def test_values_indices_and_lists_are_not_touched() -> None:
+    text = (
+        "The score lies in [0, 1]. Use rows[30][4] = 5; items = [10, 20, 30]. See [1–40], 【39】, [^39] and [0]."
+        " Gulls fly [39]."
+    )
+    assert without_dangling_marks(text, (), (), 9) == (text.replace(" fly [39]", " fly"), 1, 4)
 
 
 def test_a_mark_goes_with_its_false_citation() -> None:
     true, false = cite(1, "ferry", 4, 25), cite(2, "pier", 0, 27, "The pier sank.")
     text = "It leaves at nine [1]. The pier sank [2]. More [3]."
     shorter = "It leaves at nine [1]. The pier sank. More [3]."
-    assert without_dangling_marks(text, [true, false], [true], 3) == (shorter, 1)
+    assert without_dangling_marks(text, [true, false], [true], 3) == (shorter, 1, 0)
     assert without_dangling_marks(text, [true, false, replace(true, number=2)], [true, replace(true, number=2)], 3) == (
         text,
+        0,
         0,
     )
 
@@ -144,10 +179,11 @@ def test_brackets_of_a_quotation_stay() -> None:
     quote = "As shown in [12],\nlamps burn [13]."
     true = Citation(1, "d", 0, len(quote), quote)
     for shown in (quote, " ".join(quote.split())):
-        text = f"{shown} [1] But [12] is gone, says {shown} [13]"
-        expected = f"{shown} [1] But is gone, says {shown}"
-        assert without_dangling_marks(text, [true], [true], 3) == (expected, 2)
-    assert without_dangling_marks(f"{quote} [1]", [true], [], 0) == ("As shown in,\nlamps burn.", 3)
+        text = f"{shown} [1] But this [12], says {shown} [13]"
+        expected = f"{shown} [1] But this, says {shown}"
+        assert without_dangling_marks(text, [true], [true], 3) == (expected, 2, 0)
+    unverified = without_dangling_marks(f"{quote} [1]", [true], [], 0)
+    assert unverified == ("As shown in [12],\nlamps burn.", 2, 1)
 
 
 marks = st.text(st.sampled_from("[]123 ,\n`\\(a.é"), max_size=60)
@@ -155,7 +191,7 @@ marks = st.text(st.sampled_from("[]123 ,\n`\\(a.é"), max_size=60)
 
 @given(marks, st.integers(0, 3))
 def test_nothing_but_marks_and_the_spaces_at_them_goes(text: str, passages: int) -> None:
-    found, removed = without_dangling_marks(text, (), (), passages)
+    found, removed, _ = without_dangling_marks(text, (), (), passages)
     assert (found == text) == (removed == 0)
     assert [c for c in found if c not in "[]123, "] == [c for c in text if c not in "[]123, "]
     assert len(found) <= len(text)
@@ -165,4 +201,4 @@ def test_long_texts_take_no_long_time() -> None:
     started = time.perf_counter()
     for part in ("[7]", "[", " ", "[7", "`", "```x", "[1 , ", "[1],", "[7] "):
         without_dangling_marks(part * 50_000, (), (), 3)
-    assert time.perf_counter() - started < 3
+    assert time.perf_counter() - started < 10

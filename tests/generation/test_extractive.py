@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 
+import carrel
 from carrel.embeddings.minilm import MiniLM
 from carrel.generation.extractive import ABSTENTION, ExtractiveGenerator
 from carrel.retrieval.packing import render
@@ -135,3 +139,45 @@ def test_a_repetition_of_the_question_is_no_answer(generator) -> None:
     completion = generator.complete(Prompt(question, (echo, passage())))
     assert [citation.document_id for citation in completion.citations] == ["harbour"]
     assert generator.complete(Prompt(question, (echo,))).finish_reason == "abstained"
+
+
+CODE = "Open it.\n\n```python\nferry = when_does_the_ferry_leave(island, 'ferry leave island')\n```\n"
+
+
+def test_code_answers_only_what_no_prose_does(generator) -> None:
+    question, code = "When does the ferry to the island leave?", passage(CODE, "code")
+    both = generator.complete(Prompt(question, (code, passage())))
+    assert {citation.document_id for citation in both.citations} == {"harbour"}
+    sure = ExtractiveGenerator(generator.encoder, threshold=0.0)
+    assert {citation.document_id for citation in sure.complete(Prompt(question, (code,))).citations} == {"code"}
+
+
+ROOT = Path(__file__).parents[2]
+QUESTIONS = [json.loads(line) for line in (ROOT / "examples" / "questions.jsonl").read_text("utf-8").splitlines()]
+ANSWERED = 17  # of the 30; the others need a table read, a sum or a judgement
+
+
+def _is_right(question: dict[str, str], answer: carrel.Answer) -> bool:
+    if not question["document"]:
+        return answer.abstained
+    quotes = [citation.quote for citation in answer.citations]
+    return any(question["quote"] in quote or quote in question["quote"] for quote in quotes)
+
+
+def test_documentation_beside_the_example_changes_no_right_answer(tmp_path: Path) -> None:
+    with carrel.open(tmp_path) as library:
+        library.add(ROOT / "examples" / "library")
+        alone = [library.ask(question["question"]) for question in QUESTIONS]
+        library.add(ROOT / "docs")
+        beside = [library.ask(question["question"]) for question in QUESTIONS]
+        asked = library.ask("At what wind speed does the quay crane stop lifting today?")
+    right = [
+        question["question"] for question, answer in zip(QUESTIONS, alone, strict=True) if _is_right(question, answer)
+    ]
+    still = [
+        question["question"] for question, answer in zip(QUESTIONS, beside, strict=True) if _is_right(question, answer)
+    ]
+    assert len(right) >= ANSWERED
+    assert still == right
+    assert "24 knots" in asked.text and "library.stream" not in asked.text
+    assert not any("/docs/" in citation.document_id for answer in (*beside, asked) for citation in answer.citations)

@@ -1,0 +1,172 @@
+"""Whatever a generator of one's own returns or raises, an application meets a reply or a GenerationError."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+import carrel
+from carrel.errors import BudgetError, GenerationError
+from carrel.generation import replies
+from carrel.generation.base import Generator
+from carrel.generation.rendering import render_prompt
+from carrel.testing import GeneratorConformance, HashEncoder, WordTokenizer
+from carrel.types import Citation, CitationsEvent, Completion, Ledger, Passage, Prompt, TextEvent, Usage, UsageEvent
+
+PROMPT = Prompt("When does it leave?", (Passage("ferry", 0, 11, "It is nine."),), system="Be brief.")
+
+
+class Told(Generator):
+    """Returns or raises what it is told to, and streams it."""
+
+    name = "told"
+
+    def __init__(self, reply: object, events: object = None) -> None:
+        self.reply, self.events = reply, events
+
+    @property
+    def tokenizer(self) -> WordTokenizer:
+        return WordTokenizer()
+
+    def complete(self, prompt: Prompt) -> Completion:
+        if isinstance(self.reply, BaseException):
+            raise self.reply
+        return self.reply  # type: ignore[return-value]
+
+    def stream(self, prompt: Prompt):
+        return super().stream(prompt) if self.events is None else self.events
+
+
+class TestUncounted(GeneratorConformance):
+    """A generator that gives no more than its text holds to the contract."""
+
+    def make(self) -> Told:
+        return Told(Completion("At nine."))
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Iterator[carrel.Library]:
+    """One document."""
+    with carrel.open(tmp_path_factory.mktemp("replies"), encoder=HashEncoder()) as library:
+        library.add_text("The ferry leaves at nine.", id="ferry")
+        yield library
+
+
+@pytest.mark.parametrize(
+    ("reply", "named"),
+    [
+        ("At nine.", "'At nine.'"),
+        (None, "None"),
+        (Completion(None), "None"),
+        (Completion(b"At nine."), "b'At nine.'"),
+        (Completion("", usage=None), "None"),
+        (Completion("", Usage(-1, 2)), "Usage"),
+        (Completion("", Usage(1.5, 2)), "Usage"),
+        (Completion("", finish_reason="done"), "'done'"),
+        (Completion("", finish_reason=[]), "[]"),
+        (Completion("", citations=("ferry",)), "('ferry',)"),
+        (Completion("", citations=None), "None"),
+        (Completion("", confidence=2), "2"),
+        (Completion("", confidence=float("nan")), "nan"),
+        (Completion("", confidence="high"), "'high'"),
+        (Completion("", model=None), "None"),
+    ],
+    ids=repr,
+)
+def test_what_is_no_completion_is_refused(library, reply: object, named: str) -> None:
+    with pytest.raises(GenerationError, match="^the generator told returned ") as caught:
+        library.ask("ferry?", generator=Told(reply))
+    assert named in str(caught.value)
+    with pytest.raises(GenerationError, match="^the generator told returned "):
+        list(library.stream("ferry?", generator=Told(reply)))
+
+
+@pytest.mark.parametrize(
+    "events",
+    ["text", 3, TextEvent("a"), [TextEvent("a"), "b"], [TextEvent(None)], [CitationsEvent(None)], [None]],
+    ids=repr,
+)
+def test_what_is_no_stream_is_refused(library, events: object) -> None:
+    with pytest.raises(GenerationError, match=r"^the generator told returned .* from stream\(prompt\)"):
+        list(library.stream("ferry?", generator=Told(None, events)))
+
+
+def _failing(error: BaseException) -> Iterator[TextEvent]:
+    yield TextEvent("a")
+    raise error
+
+
+@pytest.mark.parametrize("error", [ValueError("no key"), KeyError("x"), TimeoutError()], ids=repr)
+def test_an_error_of_its_own_becomes_a_generation_error(library, error: Exception) -> None:
+    said = f"the generator told failed in complete(prompt): {type(error).__name__}"
+    with pytest.raises(GenerationError) as caught:
+        library.ask("ferry?", generator=Told(error))
+    assert str(caught.value).startswith(said) and caught.value.__cause__ is error
+    for events in (_failing(error), None):
+        with pytest.raises(GenerationError) as caught:
+            list(library.stream("ferry?", generator=Told(error, events)))
+        assert caught.value.__cause__ is error
+
+
+@pytest.mark.parametrize(
+    "error", [KeyboardInterrupt(), SystemExit(1), BudgetError("b"), GenerationError("g")], ids=repr
+)
+def test_other_errors_pass(library, error: BaseException) -> None:
+    for generator in (Told(error), Told(error, _failing(error))):
+        with pytest.raises(type(error)) as caught:
+            list(library.stream("ferry?", generator=generator))
+        assert caught.value is error
+    with pytest.raises(type(error)) as caught:
+        library.ask("ferry?", generator=Told(error))
+    assert caught.value is error
+
+
+def test_an_error_of_the_reader_is_not_the_generators() -> None:
+    events = iter(replies.stream(Told(None, iter([TextEvent("a"), TextEvent("b")])), PROMPT))
+    next(events)
+    with pytest.raises(ValueError, match="mine"):
+        events.throw(ValueError("mine"))  # type: ignore[attr-defined]
+
+
+def test_who_stops_reading_stops_the_generator() -> None:
+    closed = []
+
+    def endless() -> Iterator[TextEvent]:
+        try:
+            while True:
+                yield TextEvent("a")
+        finally:
+            closed.append(True)
+
+    events = replies.stream(Told(None, endless()), PROMPT)
+    next(events)
+    events.close()  # type: ignore[attr-defined]
+    assert closed == [True]
+
+
+def test_what_is_missing_is_filled_in() -> None:
+    count = WordTokenizer().count
+    counted = Usage(count(render_prompt(PROMPT)), count("At nine."), 0, "words")
+    assert counted.prompt_tokens > 0
+    assert replies.complete(Told(Completion("At nine.")), PROMPT) == Completion("At nine.", counted, "stop", "told")
+    pieces = [TextEvent("At "), TextEvent("nine.")]
+    assert list(replies.stream(Told(None, pieces), PROMPT))[-1] == Completion("At nine.", counted, "stop", "told")
+
+
+def test_what_is_given_stays() -> None:
+    given = Completion("At nine.", Usage(5, 2, 1, "own"), "length", "big", (Citation(1, "d", 0, 1, "I"),), 0.5)
+    assert replies.complete(Told(given), PROMPT) == given
+    events = [TextEvent("a"), CitationsEvent(given.citations), UsageEvent(given.usage, Ledger("own"), "length")]
+    assert list(replies.stream(Told(None, events), PROMPT))[-1] == Completion(
+        "a", given.usage, "length", "told", given.citations
+    )
+
+
+def test_the_ledger_names_the_generator_and_its_tokens(library) -> None:
+    answer = library.ask("ferry?", generator=Told(Completion("At nine.")))
+    last = answer.ledger.entries[-1]
+    assert last.details["generator"] == "told"
+    assert (last.tokens_in, last.tokens_out) == (answer.usage.prompt_tokens, 3)
+    *_, end = library.stream("ferry?", generator=Told(None, [TextEvent("At nine.")]))
+    assert end.usage == answer.usage
