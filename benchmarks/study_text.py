@@ -8,7 +8,7 @@ INTRODUCTION = (
     "figure comes with a 95 % interval."
 )
 
-OWN_DATA = '''\
+OWN_DATA = """\
 ## Measure your own documents
 
 Whether a setting helps depends on the documents. A hundred questions of your own say more than this page. Put two
@@ -53,7 +53,7 @@ question = {"id": "q1", "question": "When is the tank emptied?", "answers": ["be
 rows = ["default", "dense", Configuration("five at most", cutoff=5, order="document")]
 found = evaluate(load_dataset(folder), rows, budgets=[250, 1000])
 print(found.interval("default", "answer", 250), found.difference("default", "dense", "answer", 250))
-```'''
+```"""
 
 METHOD = """\
 ## What is measured

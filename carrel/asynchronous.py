@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator
+from contextvars import ContextVar
 from functools import wraps
 from typing import TYPE_CHECKING, Any
 
@@ -18,14 +19,36 @@ if TYPE_CHECKING:
     R = TypeVar("R")
 
 
+_CANCELLED: ContextVar[threading.Event | None] = ContextVar("cancelled", default=None)
+
+
+def stop_if_cancelled() -> None:
+    """Raise CancelledError on a thread whose awaiting task was cancelled. Work that takes long calls it as it goes."""
+    cancelled = _CANCELLED.get()
+    if cancelled is not None and cancelled.is_set():
+        raise asyncio.CancelledError
+
+
 def twin(method: Callable[Concatenate[Own, P], R]) -> Callable[Concatenate[Own, P], Coroutine[Any, Any, R]]:
-    """A method that does not block the event loop and takes what ``method`` takes."""
+    """A method that does not block the event loop and takes what ``method`` takes.
+
+    Cancelled, it returns at once; its thread ends at the next ``stop_if_cancelled``.
+    """
     name = method.__name__
 
     @wraps(method)
     async def run(library: Own, /, *arguments: P.args, **keywords: P.kwargs) -> R:
-        result: R = await asyncio.to_thread(getattr(library, name), *arguments, **keywords)
-        return result
+        cancelled = threading.Event()
+
+        def call() -> R:
+            _CANCELLED.set(cancelled)  # in the thread's own copy of the context
+            result: R = getattr(library, name)(*arguments, **keywords)
+            return result
+
+        try:
+            return await asyncio.to_thread(call)
+        finally:  # when there is a result already, nobody looks
+            cancelled.set()
 
     run.__doc__ = f"``{name}`` on a thread."
     return run

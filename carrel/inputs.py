@@ -49,9 +49,36 @@ def check_path(what: str, value: object) -> Path:
     """The value as a path, if it can name a file or a folder."""
     if not isinstance(value, (str, Path)):
         raise InputError(f"{what} is a path, as a text or a pathlib.Path, not {value!r:.100}")
+    if value == "":
+        raise InputError(f"{what} is an empty text. Name a file or a folder; the one you are in is: .")
     if "\0" in str(value):
         raise InputError(f"{what} cannot hold a NUL character: {value!r:.100}")
     return Path(value)
+
+
+def check_source(what: str, value: object) -> Path:
+    """The value as the path of what is read, which no address is."""
+    path = check_path(what, value)
+    if _is_address(value) and not os.path.lexists(path):
+        raise InputError(f"{value} is an address, and only files and folders can be read. Save it as a file first.")
+    return path
+
+
+def _is_address(value: object) -> bool:
+    text = os.fspath(value) if isinstance(value, (str, Path)) else ""
+    return "://" in text or _ADDRESS.match(text) is not None
+
+
+def check_flag(what: str, value: object) -> None:
+    """Raise InputError unless the value is true or false."""
+    if not isinstance(value, bool):
+        raise InputError(f"{what} is True or False, not {value!r:.100}")
+
+
+def check_progress(value: object) -> None:
+    """Raise InputError unless the value is None or can be called."""
+    if value is not None and not callable(value):
+        raise InputError(f"progress is a function that is called with IngestProgress, not {value!r:.100}")
 
 
 def library_folder(value: object) -> Path:
@@ -62,9 +89,8 @@ def library_folder(value: object) -> Path:
     InputError : it is no path, or the address of a server.
     """
     path = check_path("the place of a library", value)
-    given = os.fspath(value) if isinstance(value, (str, Path)) else ""
-    if "://" in given or _ADDRESS.match(given):
+    if _is_address(value):
         raise InputError(
-            f"{given} is an address, but a library can only be a folder so far. Name a folder, such as: my-library"
+            f"{value} is an address, but a library can only be a folder so far. Name a folder, such as: my-library"
         )
     return path

@@ -6,13 +6,16 @@ import asyncio
 import inspect
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import carrel
+from carrel.asynchronous import stop_if_cancelled
+from carrel.embeddings.base import Vectors
 from carrel.errors import DocumentNotFoundError, EmptyQuestionError, StoreClosedError
 from carrel.generation.base import Generator
 from carrel.testing import HashEncoder, WordTokenizer
@@ -31,12 +34,11 @@ from carrel.types import (
 
 QUESTION = "When does the ferry leave?"
 NO_LEDGER = Ledger("")
-AT_ONCE = {"close"}
 PUBLIC = [name for name, value in vars(carrel.Library).items() if inspect.isfunction(value) and name[0] != "_"]
 TWINS = {
     name: "async_folder" if name == "sync" else f"a{name}"
     for name in PUBLIC
-    if name not in AT_ONCE and not hasattr(vars(carrel.Library)[name], "__wrapped__")
+    if not hasattr(vars(carrel.Library)[name], "__wrapped__")
 }
 
 
@@ -122,7 +124,8 @@ async def test_looking_and_looking_after(library, tmp_path: Path) -> None:
 
 async def test_a_closed_library_says_so(library) -> None:
     library.close()
-    for name in TWINS.values():
+    await library.aclose()  # again: nothing to do
+    for name in set(TWINS.values()) - {"aclose"}:
         first = {"aadd": ["x"], "aadd_text": ["x"], "async_folder": ["."], "aremove": ["x"], "adocument": ["x"]}
         arguments = first.get(name, ["x", "x"] if name == "awhy" else [])
         if name in ("asearch", "acontext", "aask", "astream"):
@@ -199,6 +202,102 @@ async def test_cancelling_in_the_middle_of_an_event_is_a_cancellation(library) -
     assert await asyncio.to_thread(generator.closed.wait, 5)
 
 
+class Watched(HashEncoder):
+    """Says when it embeds, and takes its time."""
+
+    def __init__(self, seed: int = 0) -> None:
+        super().__init__(seed=seed)
+        self.at_work, self.slices = threading.Event(), 0
+
+    def encode_texts(self, texts: Sequence[str]) -> Vectors:
+        self.slices += 1
+        if self.slices == 6:
+            self.at_work.set()
+        time.sleep(0.02)
+        return super().encode_texts(texts)
+
+
+def many() -> list[Document]:
+    return [Document(f"Lamp {number} burns. " * 30, f"d{number}") for number in range(1500)]
+
+
+def vectors_of(library: carrel.Library) -> int:
+    """How many vectors the library holds, of whatever encoder."""
+    with library._store.read() as connection:
+        return int(connection.exec_driver_sql("SELECT count(*) FROM vectors").scalar() or 0)
+
+
+async def cancelled(call: Coroutine[Any, Any, object], encoder: Watched) -> None:
+    """Start a call, cancel it once it has embedded some, and wait for its thread to end."""
+    task = asyncio.create_task(call)
+    assert await asyncio.to_thread(encoder.at_work.wait, 20)
+    started = time.perf_counter()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert time.perf_counter() - started < 1  # at once, not when the thread has ended
+    slices = -1
+    while slices != encoder.slices:
+        slices = encoder.slices
+        await asyncio.sleep(0.3)
+
+
+@pytest.mark.parametrize("given", [many, lambda: iter(many())], ids=["list", "iterator"])
+async def test_cancelling_an_addition_stops_its_thread_and_keeps_what_was_written(tmp_path: Path, given) -> None:
+    encoder = Watched()
+    async with carrel.open(tmp_path, encoder=encoder) as library:
+        await cancelled(library.aadd(given()), encoder)
+        written = len(library.documents())
+        assert 0 < written < 1200
+        assert all(check.ok for check in library.doctor())
+        await asyncio.sleep(0.2)
+        assert len(library.documents()) == written
+        report = await library.aadd(given())
+        assert len(report.unchanged) == written and len(report.added) == 1500 - written
+
+
+async def test_cancelling_stops_what_adds_by_other_names(tmp_path: Path) -> None:
+    (tmp_path / "files").mkdir()
+    for document in many()[:900]:
+        (tmp_path / "files" / f"{document.id}.txt").write_text(document.text)
+    encoder = Watched()
+    async with carrel.open(tmp_path / "library", encoder=encoder) as library:
+        await cancelled(library.async_folder(tmp_path / "files"), encoder)
+        assert 0 < len(library.documents()) < 900
+        library.sync(tmp_path / "files")
+    other = Watched(seed=1)
+    async with carrel.open(tmp_path / "library", encoder=other) as library:
+        await cancelled(library.areindex(), other)
+        written = vectors_of(library)
+        assert 900 < written < 1800
+        await asyncio.sleep(0.2)
+        assert vectors_of(library) == written
+        await library.areindex()
+        assert vectors_of(library) == 900
+
+
+async def test_a_call_is_stopped_by_its_own_cancellation_alone(library) -> None:
+    encoder = Watched()
+    with carrel.open(library.path, collection="other", encoder=encoder) as other:
+        await asyncio.gather(cancelled(other.aadd(many()), encoder), library.aadd(many()[:300]))
+    assert len(library.documents()) == 302
+    stop_if_cancelled()  # nobody awaits this thread
+
+
+async def test_async_with_closes(tmp_path: Path) -> None:
+    async with carrel.open(tmp_path, encoder=HashEncoder()) as library:
+        assert isinstance(library, carrel.Library)
+        await library.aadd_text("The ferry leaves at nine.", id="ferry")
+    with pytest.raises(StoreClosedError):
+        async with library:
+            pass
+    with pytest.raises(ZeroDivisionError):
+        async with carrel.open(tmp_path, encoder=HashEncoder()) as library:
+            raise ZeroDivisionError
+    with pytest.raises(StoreClosedError):
+        library.documents()
+
+
 @pytest.mark.parametrize("name", TWINS)
 def test_each_operation_has_a_twin_that_takes_the_same(name: str) -> None:
     twin = getattr(carrel.Library, TWINS[name])
@@ -208,4 +307,4 @@ def test_each_operation_has_a_twin_that_takes_the_same(name: str) -> None:
 
 
 def test_there_is_no_other_name_for_a_twin() -> None:
-    assert set(PUBLIC) == {*TWINS, *TWINS.values(), *AT_ONCE}
+    assert set(PUBLIC) == {*TWINS, *TWINS.values()}

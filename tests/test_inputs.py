@@ -9,7 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from carrel.errors import InputError
-from carrel.inputs import check_kind, check_path, check_text, check_texts, library_folder, well_formed
+from carrel.inputs import (
+    check_flag,
+    check_kind,
+    check_path,
+    check_progress,
+    check_source,
+    check_text,
+    check_texts,
+    library_folder,
+    well_formed,
+)
 
 
 @given(st.text())
@@ -51,6 +61,37 @@ def test_paths() -> None:
     for value in (None, b"a", 5, "a\0"):
         with pytest.raises(InputError, match="^it "):
             check_path("it", value)
+
+
+def test_an_empty_path_is_not_the_current_folder() -> None:
+    for check in (check_path, check_source):
+        with pytest.raises(InputError, match="^it is an empty text"):
+            check("it", "")
+    with pytest.raises(InputError, match="is an empty text"):
+        library_folder("")
+    assert check_source("it", ".") == Path()
+
+
+def test_what_is_read_is_no_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for address in ("https://example.com/x", Path("https://example.com/x"), "s3://a/b"):
+        with pytest.raises(InputError, match="is an address"):
+            check_source("it", address)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "https:").mkdir()
+    (tmp_path / "https:" / "x").touch()
+    assert check_source("it", "https://x") == Path("https:/x")  # there is such a file
+    assert check_source("it", "C:/a") == Path("C:/a")
+
+
+def test_flags_and_progress() -> None:
+    check_flag("it", True)
+    check_progress(None)
+    check_progress(print)
+    for value in ("no", 1, None):
+        with pytest.raises(InputError, match="^it is True or False, not"):
+            check_flag("it", value)
+    with pytest.raises(InputError, match="^progress is a function"):
+        check_progress(3)
 
 
 @pytest.mark.parametrize("path", ["a", "./a b", "/a/b", "C:/a", "C:\\a", "a:b", "../x", "."])

@@ -18,6 +18,7 @@ from carrel.app.failing import Code, stop
 from carrel.app.place import Place, resolve
 from carrel.app.progress import ingest_progress
 from carrel.errors import InputError
+from carrel.inputs import check_source
 from carrel.retrieval.walk import MAX_FILE_MB
 
 if TYPE_CHECKING:
@@ -61,12 +62,14 @@ def add(
     cannot be read is listed with the reason and stops nothing.
     """
     place = Place(library, tenant, collection)
+    from carrel.retrieval.reading import storable_path
+
     text_given = bool(id or title or meta)
     sources = [_source(path, id, title, meta or []) for path in _checked(paths, text_given)]
     with place.to_fill(dry_run=dry_run) as opened, _resumable(opened, as_json), ingest_progress(quiet) as progress:
         report = opened.add(sources, dry_run=dry_run, max_file_mb=max_file_mb, progress=progress)
     _tell(report, place, verbose=verbose, quiet=quiet, as_json=as_json)
-    named = {id if path == _STDIN else os.path.abspath(path) for path in paths}
+    named = {id if path == _STDIN else storable_path(os.path.abspath(path)) for path in paths}
     if any(skipped.id in named for skipped in report.skipped):
         raise typer.Exit(Code.FAILED)
 
@@ -74,7 +77,7 @@ def add(
 def _checked(paths: Sequence[str], text_given: bool) -> Sequence[str]:
     """The paths, once it is sure that all of them are there: nothing is added when one is mistyped."""
     for path in paths:
-        if path != _STDIN and not os.path.lexists(path):
+        if path != _STDIN and not os.path.lexists(check_source("a path", path)):
             raise InputError(f"there is no file or folder {path}. Check the name.")
     if paths.count(_STDIN) > 1:
         raise InputError("- can be given once: stdin is one text")
@@ -98,8 +101,12 @@ def _source(path: str, id: str, title: str, meta: Sequence[str]) -> str | Docume
     return Document(text=text, id=id, title=title, metadata=metadata)
 
 
+def _folder(text: str) -> Path:
+    return check_source("the folder to follow", text)
+
+
 def sync(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The folder to follow.")],
+    folder: Annotated[Path, typer.Argument(parser=_folder, metavar="FOLDER", help="The folder to follow.")],
     dry_run: DryRun = False,
     max_file_mb: MaxFileMb = MAX_FILE_MB,
     verbose: Verbose = False,
@@ -159,8 +166,8 @@ def remove(
 ) -> None:
     """Remove documents: text, vectors and index entries."""
     place = Place(library, tenant, collection)
-    with place.to_change() as opened:
-        removed = opened.remove(resolve(opened, names), purge=purge)
+    with place.to_change() as opened, _resumable(opened, as_json), ingest_progress(quiet=as_json) as progress:
+        removed = opened.remove(resolve(opened, names), purge=purge, progress=progress)
     if as_json:
         emit({"library": str(place.path), "removed": list(removed), "purged": purge})
         return

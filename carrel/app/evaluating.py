@@ -14,6 +14,7 @@ from carrel.app import shapes
 from carrel.app.console import emit, note, show
 from carrel.app.progress import shown_progress
 from carrel.errors import InputError, MissingDependencyError
+from carrel.inputs import check_source
 
 if TYPE_CHECKING:
     from carrel.evaluation import Dataset, Evaluation
@@ -21,13 +22,25 @@ if TYPE_CHECKING:
 _CONFIGURATIONS = "default,dense,lexical"
 
 
+def _folder(text: str) -> Path:
+    return check_source("the folder of a question set", text)
+
+
 def evaluate(
     folders: Annotated[
         list[Path],
-        typer.Argument(metavar="DATASET_DIR", help="A folder with corpus.jsonl and queries.jsonl, or both as .gz."),
+        typer.Argument(
+            parser=_folder, metavar="DATASET_DIR", help="A folder with corpus.jsonl and queries.jsonl, or both as .gz."
+        ),
     ],
     configurations: Annotated[
-        str, typer.Option("--configurations", metavar="NAME,...", help="Rows of the table.")
+        str,
+        typer.Option(
+            "--configurations",
+            metavar="NAME,...",
+            help="Rows of the table. One more, first, is always there: the beginnings of the documents in stored"
+            " order, whatever the question, which every method must beat.",
+        ),
     ] = _CONFIGURATIONS,
     budgets: Annotated[
         str | None,
@@ -86,6 +99,7 @@ def evaluate(
 def _load(folders: Sequence[Path], *, whole: bool, limit: int | None, seed: int) -> list[Dataset]:
     from carrel.evaluation import load_collection, load_dataset
 
+    folders = list({folder.resolve(): folder for folder in folders}.values())  # one named twice is measured once
     if whole:
         return [load_collection(folders, limit=limit, seed=seed)]
     return [load_dataset(folder, limit=limit, seed=seed) for folder in folders]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from carrel.errors import FilterError, InputError
-from carrel.inputs import well_formed
+from carrel.inputs import library_folder, well_formed
 
 if TYPE_CHECKING:
     from carrel.pipeline import ContextOptions, SearchOptions
@@ -42,6 +42,7 @@ LibraryPath = Annotated[
     typer.Option(
         "--library",
         "-l",
+        parser=library_folder,  # as it was typed: a Path would make . of nothing, and drop a slash of an address
         metavar="FOLDER",
         envvar="CARREL_LIBRARY",
         help="The library's folder.",

@@ -94,7 +94,10 @@ def resolve(library: Library, names: Sequence[str]) -> list[str]:
 
 
 def _resolve_one(library: Library, name: str) -> list[str]:
-    path = os.path.normpath(os.path.abspath(name)) if name else name
+    from carrel.retrieval.reading import storable_path
+
+    path = storable_path(os.path.normpath(os.path.abspath(name)) if name else name)
+    name = storable_path(name)
     candidates = library.documents(where={"any": [{"id": [name, path]}, {"source": path}]})
     for exact in (name, path):
         if any(info.id == exact for info in candidates):

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 LISTED = 10
 _QUOTE_CHARACTERS = 600
 _SNIPPET_CHARACTERS = 320
+_ID_CHARACTERS = 160
 _FIGURES_WIDTH = 34  # of the columns beside document and title, gaps included
 
 
@@ -159,14 +160,20 @@ def _shorter_paths(message: str) -> str:
 # -- documents --------------------------------------------------------------------------------
 
 
+def _middle_cut(id: str) -> str:  # noqa: A002
+    """An id for a column of its own: of a very long one, how it begins and ends."""
+    half = _ID_CHARACTERS // 2
+    return id if len(id) <= _ID_CHARACTERS else f"{id[:half]} … {id[-half:]}"
+
+
 def documents(found: Sequence[DocumentInfo], width: int) -> Table:
     """One line a document: where room is short, it is the title that is cut."""
     table = _table("document", "title", "characters", "chunks", "changed", right=("characters", "chunks", "changed"))
-    longest = max((len(shown(info.id)) for info in found), default=0)
+    longest = max((len(_middle_cut(shown(info.id))) for info in found), default=0)
     titles = table.columns[1]
     titles.no_wrap, titles.overflow, titles.max_width = True, "ellipsis", max(12, width - longest - _FIGURES_WIDTH)
     for info in found:
-        id = shown(info.id)  # noqa: A001
+        id = _middle_cut(shown(info.id))  # noqa: A001
         title = "" if info.title == info.id else clean(" ".join(info.title.split()))
         changed = _day(info.added_at if info.modified_at is None else info.modified_at)
         table.add_row(id, title, f"{info.characters:,}", f"{info.chunks:,}", changed)

@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 from sqlalchemy import Connection
 
+from carrel.asynchronous import stop_if_cancelled
 from carrel.embeddings.base import ChunkEncoder, Vectors
 from carrel.embeddings.language import mismatch
 from carrel.errors import DocumentError, InputError
-from carrel.inputs import check_path, well_formed
+from carrel.inputs import check_flag, check_progress, check_source, well_formed
 from carrel.retrieval.chunking import ChunkingOptions, chunk_document
 from carrel.retrieval.indexes.base import shorten_log
 from carrel.retrieval.indexes.lexical import LexicalIndex
@@ -63,8 +64,8 @@ class Ingest:
     """One run of adding documents to a collection.
 
     Every transaction leaves the library whole: a document is in with all its chunks, vectors and index
-    entries, or not at all. A run that is stopped, by Ctrl-C or by force, is continued by running it again:
-    what was committed is found unchanged and skipped.
+    entries, or not at all. A run that is stopped, by Ctrl-C, by force or because its task was cancelled, is
+    continued by running it again: what was committed is found unchanged and skipped.
     """
 
     def __init__(
@@ -80,6 +81,8 @@ class Ingest:
     ) -> None:
         if isinstance(max_file_mb, bool) or not isinstance(max_file_mb, (int, float)) or not max_file_mb > 0:
             raise InputError(f"max_file_mb is the most megabytes a file may have, above 0, not {max_file_mb!r}")
+        check_flag("dry_run", dry_run)
+        check_progress(progress)
         self.store, self.scope, self.encoder = store, scope, encoder
         self.options = options or _chunking(encoder.max_chunk_tokens)
         self.dry_run, self.max_file_mb, self.progress = dry_run, max_file_mb, progress
@@ -107,6 +110,7 @@ class Ingest:
         pending = 0
         try:
             for work in self._works(sources):
+                stop_if_cancelled()
                 prepared = self._changed(work)
                 if prepared is None:
                     continue
@@ -161,7 +165,7 @@ class Ingest:
                     _Work([source], size_bytes=_size(source)) for source in group if isinstance(source, Document)
                 )
             else:
-                yield from self._files([check_path("a source", source).absolute() for source in group])
+                yield from self._files([check_source("a source", source).absolute() for source in group])
 
     def _given(self, sources: Iterable[Source]) -> Iterator[Source]:
         """The sources until the iterator fails; what it raised is kept."""
@@ -195,6 +199,7 @@ class Ingest:
             known = files.recorded(connection, self.scope, path)
         reading = read_file(file, known, self.max_file_mb)
         self.outcome.skipped += reading.skipped
+        self.outcome.warnings += reading.warnings
         if reading.unchanged:
             self._unchanged_file(path, reading.record)
         elif reading.record is not None:
@@ -272,6 +277,7 @@ class Ingest:
             return
         self._tell("embedding", documents[0].id if documents else "")
         prepared = self._embed(chunked, sum(work.size_bytes for work in batch))
+        stop_if_cancelled()
         with self.store.write() as connection:
             encoder_id = stored.check_encoder(connection, self.scope, self.encoder)
             if encoder_id is None:
@@ -354,6 +360,7 @@ class Ingest:
         self.bytes_done += sum(work.size_bytes for work in batch)
 
     def _tell(self, stage: str, current: str = "", *, bytes_under_way: int = 0) -> None:
+        stop_if_cancelled()
         if self.progress:
             outcome = self.outcome
             at = IngestProgress(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import math
 import os
@@ -17,18 +18,21 @@ from carrel.retrieval.walk import FoundFile
 from carrel.types import Document, Skipped
 
 _BYTES_A_MB = 1_000_000
+_NOT_TEXT = ("pdf", "docx")  # what is no character in them was none before
 
 
 @dataclass(slots=True)
 class FileReading:
     """What a file gave: nothing new when ``unchanged``, else its documents, and what of it could not be read.
 
-    ``record`` is what there is to remember of the file, None when nothing is.
+    ``warnings`` are of what was read all the same. ``record`` is what there is to remember of the file, None when
+    nothing is.
     """
 
     record: FileRecord | None = None
     documents: list[Document] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
     unchanged: bool = False
 
 
@@ -96,3 +100,18 @@ def _read(file: FoundFile, path: str, data: bytes, known: FileRecord | None, rea
             reading.skipped.append(item)
         else:
             reading.documents.append(replace(item, modified_at=item.modified_at or file.modified_at))
+    if loader.name not in _NOT_TEXT and (stray := _stray(data, reading.documents)):
+        what = "character could" if stray == 1 else "characters could"
+        reading.warnings.append(f"{path}: {stray:,} {what} not be read and show as \ufffd. Save the file as UTF-8.")
+
+
+def _stray(data: bytes, documents: list[Document]) -> int:
+    """How many replacement characters stand for bytes that are no text."""
+    found = sum(document.text.count("\ufffd") for document in documents)
+    if not found or data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):  # they stood in the file
+        return 0
+    try:
+        data.decode("utf-8")
+    except UnicodeDecodeError:
+        return found
+    return 0

@@ -9,7 +9,9 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select, update
 
+from carrel.asynchronous import stop_if_cancelled
 from carrel.embeddings.base import ChunkEncoder, Vectors
+from carrel.inputs import check_progress
 from carrel.retrieval.ingest import CHUNKS_A_COMMIT
 from carrel.retrieval.progress import IngestProgress, ProgressCallback
 from carrel.retrieval.slices import encode_in_slices
@@ -36,6 +38,7 @@ def reindex(store: Store, scope: Scope, encoder: ChunkEncoder, progress: Progres
 
     The tokens of each chunk are counted anew with the encoder's tokenizer: budgets rest on them.
     """
+    check_progress(progress)
     encoder_id = _register(store, encoder)
     at = _Progress(progress)
     while True:
@@ -45,6 +48,7 @@ def reindex(store: Store, scope: Scope, encoder: ChunkEncoder, progress: Progres
                 break
             continue  # a document was added meanwhile
         vectors = at.encode(encoder, batch, waiting)
+        stop_if_cancelled()
         with store.write() as connection:
             for (row, document, chunks), found in zip(batch, vectors, strict=True):
                 if stored.document_row_id(connection, scope, row.key) != row.id:
@@ -91,6 +95,7 @@ class _Progress:
         self._tell(left)
 
     def _tell(self, waiting: _Waiting, under_way: int = 0, current: str = "") -> None:
+        stop_if_cancelled()
         if self.callback:
             at = IngestProgress(
                 stage="reindexing",

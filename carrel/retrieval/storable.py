@@ -22,7 +22,9 @@ def storable(document: Document) -> Document:
     DocumentError : it cannot be stored; the text says what of it is wrong.
     """
     _check_types(document)
-    if not document.id:
+    if "\0" in document.id:
+        raise DocumentError("its id holds NUL characters")
+    if not document.id.strip():
         raise DocumentError("it has no id: give Document(id=...) a name that is unique in the collection")
     if not document.text.strip():
         raise DocumentError("it holds no text")

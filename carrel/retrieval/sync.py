@@ -2,34 +2,83 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from sqlalchemy import select
 
+from carrel.asynchronous import stop_if_cancelled
 from carrel.errors import DocumentNotFoundError
+from carrel.inputs import check_progress
 from carrel.retrieval.indexes.base import shorten_log
 from carrel.retrieval.indexes.lexical import LexicalIndex
 from carrel.retrieval.loaders import made_by_loader
+from carrel.retrieval.progress import IngestProgress, ProgressCallback
 from carrel.retrieval.store import documents as stored
 from carrel.retrieval.store import files, schema
 from carrel.retrieval.store.store import Scope, Store
 from carrel.types import IngestReport
 
+CHUNKS_A_REMOVAL = 20_000  # about a second
+_PAUSE_S = 0.1  # between transactions: what waits for its turn to write looks ten times a second
 
-def remove(store: Store, scope: Scope, keys: Sequence[str], *, known_only: bool = False) -> tuple[str, ...]:
+
+def remove(
+    store: Store,
+    scope: Scope,
+    keys: Sequence[str],
+    *,
+    known_only: bool = False,
+    progress: ProgressCallback | None = None,
+) -> tuple[str, ...]:
     """Remove documents, their index entries and the records of files that hold none any more.
+
+    A removal of many chunks is several transactions, so that other processes can write in between. Each document
+    is in or out whole.
 
     Raises
     ------
     DocumentNotFoundError : an id is unknown, and ``known_only`` says that it may not be; nothing is removed then.
     """
+    check_progress(progress)
+    started = time.perf_counter()
+    with store.read() as connection:
+        chunks = stored.chunk_counts(connection, scope, keys)
+    for key in keys if known_only else ():
+        if key not in chunks:
+            raise DocumentNotFoundError(f"no document has the id {key!r}. See them with: carrel list")
+    removed: list[str] = []
+    done = 0
+    for number, part in enumerate(_parts(chunks)):
+        stop_if_cancelled()
+        if number:
+            time.sleep(_PAUSE_S)
+        removed += _remove_part(store, scope, part)
+        done += sum(chunks[key] for key in part)
+        if progress:
+            seconds = time.perf_counter() - started
+            progress(IngestProgress("removing", len(removed), len(chunks), done, 0, seconds, part[-1]))
+    return tuple(removed)
+
+
+def _parts(chunks: Mapping[str, int]) -> Iterator[list[str]]:
+    """The ids, as many at once as one transaction takes."""
+    part: list[str] = []
+    room = CHUNKS_A_REMOVAL
+    for key, count in chunks.items():
+        if part and count > room:
+            yield part
+            part, room = [], CHUNKS_A_REMOVAL
+        part.append(key)
+        room -= count
+    if part:
+        yield part
+
+
+def _remove_part(store: Store, scope: Scope, keys: Sequence[str]) -> list[str]:
     documents = schema.documents
     with store.write() as connection:
-        known = stored.known_hashes(connection, scope, keys) if known_only else {}
-        for key in keys if known_only else ():
-            if key not in known:
-                raise DocumentNotFoundError(f"no document has the id {key!r}. See them with: carrel list")
         sources: set[str] = set()
         for batch in stored.batches(keys):
             query = select(documents.c.source).where(documents.c.collection_id == scope.id, documents.c.key.in_(batch))
@@ -38,7 +87,7 @@ def remove(store: Store, scope: Scope, keys: Sequence[str], *, known_only: bool 
         files.forget(connection, scope, sources)
         LexicalIndex(scope).catch_up(connection)
         shorten_log(connection, scope)
-    return tuple(removed)
+    return removed
 
 
 def purge(store: Store) -> None:

@@ -154,10 +154,10 @@ def _read(document_id: str, selection: Selection) -> Step:
     own = [rank for rank, passage in enumerate(selection.candidates, start=1) if passage.document_id == document_id]
     if own:
         return Step(
-            "limit", True, f"{len(own)} passages among the {len(selection.candidates)} best, the first at rank {own[0]}"
+            "read", True, f"{len(own)} passages among the {len(selection.candidates)} best, the first at rank {own[0]}"
         )
     return Step(
-        "limit",
+        "read",
         False,
         f"not among the {len(selection.candidates)} best passages that were read; raise the limit or the budget",
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sqlite3
 import subprocess
@@ -170,6 +171,33 @@ def test_remove_takes_paths(run, copied: Path, name: str) -> None:
     assert done.code == 0
     assert done.out == "Removed 1 document.\n  docs/pilotage.md\n"
     assert stored not in ids(copied)
+
+
+def test_a_name_that_is_no_text_is_found_as_the_shell_has_it(run, tmp_path: Path) -> None:
+    name = os.fsdecode(b"x\xff.txt")
+    try:
+        (tmp_path / name).write_text("The pier was built in 1887.")
+    except OSError:
+        pytest.skip("the file system has no such names")
+    assert run("add", name, cwd=tmp_path).code == 0
+    assert run("show", name, "--text", cwd=tmp_path).out == "The pier was built in 1887.\n"
+    done = run("remove", name, cwd=tmp_path)
+    assert (done.code, done.out) == (0, "Removed 1 document.\n  x\\udcff.txt\n")
+
+
+EMPTY_OR_ADDRESS = [
+    ("add", ""), ("sync", ""), ("eval", ""), ("ask", "-l", "", "hi"), ("add", "-l", "", "."),
+    ("add", "https://example.com/x"), ("sync", "https://example.com/x"), ("context", "-l", "postgresql://x/y", "hi"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("arguments", EMPTY_OR_ADDRESS)
+def test_an_empty_path_or_an_address_is_refused(run, tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    done = run(*arguments, cwd=tmp_path)
+    address = next((argument for argument in arguments if "://" in argument), None)
+    assert done.code == 2
+    assert f"error: {address} is an address" in done.err if address else "is an empty text" in done.err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_removing_a_file_removes_all_its_documents(run, copied: Path) -> None:

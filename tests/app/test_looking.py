@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+import carrel
+from carrel.testing import HashEncoder
+
 
 def test_list_is_a_table_with_paths_one_can_use(run, filled: Path) -> None:
     done = run("list", cwd=filled)
@@ -28,6 +31,16 @@ def test_list_filters_and_limits(run, filled: Path) -> None:
     assert len(run("list", "-w", "added_at>=2020-01-01", "--json", cwd=filled).json["documents"]) == 27
     nothing = run("list", "-w", "title=nothing", cwd=filled)
     assert (nothing.code, nothing.out) == (0, "")
+
+
+def test_a_very_long_id_is_cut_in_the_middle(run, tmp_path: Path) -> None:
+    long = "begin" + "x" * 5000 + "end"
+    with carrel.open(tmp_path / ".carrel", encoder=HashEncoder()) as library:
+        library.add([carrel.Document("The pier.", long), carrel.Document("The quay.", "quay")])
+    done = run("list", cwd=tmp_path)
+    assert max(map(len, done.out.splitlines())) < 250
+    assert "beginx" in done.out and " … " in done.out and "xend" in done.out
+    assert run("list", "--json", cwd=tmp_path).json["documents"][0]["id"] == long
 
 
 def test_show_prints_head_and_text(run, filled: Path) -> None:
@@ -138,6 +151,16 @@ def test_eval_of_several_sets(run, tmp_path: Path) -> None:
     assert len(whole) == 1
     assert whole[0]["manifest"]["documents"] == 4
     assert whole[0]["configurations"]["lexical"]["contexts"]["answer"]["64"]["mean"] == 1
+
+
+def test_eval_measures_what_is_named_twice_once(run, tmp_path: Path) -> None:
+    name = _dataset(tmp_path / "one")
+    common = ("--configurations", "lexical", "--budgets", "64,64", "--json")
+    for whole in ((), ("--whole",)):
+        (found,) = run("eval", name, f"./{name}/", *common, *whole, cwd=tmp_path).json["evaluations"]
+        assert found["manifest"]["documents"] == 2
+        assert list(found["configurations"]["lexical"]["contexts"]["answer"]) == ["64"]
+    assert "first" in run("eval", "--help", cwd=tmp_path).out
 
 
 def test_eval_mistakes(run, tmp_path: Path) -> None:

@@ -256,6 +256,21 @@ def test_the_generator_kit_notices() -> None:
     assert _failures(Kit()) == ["test_a_completion_accounts_for_itself"]
 
 
+class _Bare(ExtractiveGenerator):
+    context_window = 0
+
+    def complete(self, prompt: Any) -> Any:
+        return "At nine."
+
+
+def test_the_generator_kit_notices_a_reply_that_is_none_and_a_window_that_holds_nothing() -> None:
+    class Kit(GeneratorConformance):
+        def make(self) -> ExtractiveGenerator:
+            return _Bare(HashEncoder(256))
+
+    assert {"test_what_it_says_of_itself", "test_a_completion_accounts_for_itself"} <= set(_failures(Kit()))
+
+
 class _OffByOne(WordTokenizer):
     def truncate(self, text: str, limit: int) -> str:
         return super().truncate(text, limit + 1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -220,11 +220,77 @@ def test_the_documents_own_fields(tmp_path: Path) -> None:
         ({"added_at": {">": "yesterday"}}, "seconds since 1970"),
         ({"title": {">": 3}}, "compared with a text"),
         (["year"], "mapping"),
+        ([], "mapping"),
+        ({"any": [[]]}, "mapping"),
+        ({"year": {"exists": "false"}}, "true or false"),
+        ({"year": {"exists": None}}, "true or false"),
+        ({"year": {"exists": []}}, "true or false"),
+        ({"any": [{"year": {"contains": n}} for n in range(101)]}, "has 101 conditions, and can have 100"),
+        ({f"f{n}": n for n in range(101)}, "has 101 conditions"),
+        ({"year": [1, "\ud800"]}, "valid text"),
     ],
 )
 def test_what_cannot_be_understood_is_refused_with_advice(shelf, where: Any, message: str) -> None:
     with pytest.raises(FilterError, match=message):
         selected(shelf, {"a": {"year": 1}}, where)
+
+
+def nested(levels: int, wrap: Callable[[Any], Any]) -> Any:
+    where: Any = {"n": {"not in": [3, "3", None, True]}}
+    for _ in range(levels - 1):
+        where = wrap(where)
+    return where
+
+
+WRAPS: list[Callable[[Any], Any]] = [
+    lambda inner: {"not": inner},
+    lambda inner: {"any": [inner]},
+    lambda inner: {"k": {"!=": "z"}, "any": [*({"n": {"contains": str(n)}} for n in range(12)), inner]},
+    lambda inner: {"k": {"!=": "z"}, "not": {"n": {">": 5, "<": 4}}, "any": [{"n": 1, "k": "2"}, inner]},
+]
+
+
+@pytest.fixture(scope="module")
+def lamps(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Library]:
+    with Library(tmp_path_factory.mktemp("lamps"), encoder=HashEncoder()) as library:
+        library.add([Document("the lamp", id=f"d{n}", metadata={"n": n, "t": str(n), "b": n > 2}) for n in range(6)])
+        yield library
+
+
+@pytest.mark.parametrize("wrap", WRAPS)
+def test_a_filter_within_the_limits_is_one_that_every_search_can_run(lamps: Library, wrap: Any) -> None:
+    for retriever in ("dense", "lexical"):
+        lamps.search("lamp", where=nested(7, wrap), retriever=retriever)
+    for levels in (9, 2000):
+        with pytest.raises(FilterError, match="more than 8 levels"):
+            lamps.documents(where=nested(levels, wrap))
+
+
+@pytest.mark.parametrize("condition", [{"contains": "x"}, {"!=": 1}, {"exists": True}, {"not in": [1, "1", True]}])
+def test_as_many_conditions_as_there_can_be(lamps: Library, condition: Any) -> None:
+    for where in ({"any": [{"n": condition, "t": condition}] * 50}, {f"f{n}": condition for n in range(100)}):
+        assert len(lamps.documents(where=where)) <= 6
+        for retriever in ("dense", "lexical"):
+            lamps.search("lamp", where={**where}, retriever=retriever)
+
+
+def test_a_list_can_be_long(lamps: Library) -> None:
+    many = range(5, 100_000)
+    named, floats = [f"d{n}" for n in many], [float(n) for n in many]
+    lists = ({"id": named}, {"n": list(many)}, {"n": floats}, {"t": [str(n) for n in many]}, {"id": set(named)})
+    for where in (*lists, {"any": [{"id": name} for name in named[:2000]]}, {"not": {"n": {"not in": floats}}}):
+        assert [info.id for info in lamps.documents(where=where)] == ["d5"]
+        for retriever in ("dense", "lexical"):
+            assert [found.document_id for found in lamps.search("lamp", where=where, retriever=retriever)] == ["d5"]
+    assert len(lamps.documents(where={"id": {"not in": named}})) == 5
+
+
+def test_a_list_may_mix_types(lamps: Library) -> None:
+    assert [info.id for info in lamps.documents(where={"n": [1, 2.0, "3", None, True, float("inf")]})] == ["d1", "d2"]
+    assert [info.id for info in lamps.documents(where={"b": [True, 0, "x"]})] == ["d3", "d4", "d5"]
+    assert lamps.documents(where={"id": [1, True, None, "d1\0", "\0"]}) == []
+    assert lamps.documents(where={"added_at": ["now"]}) == []
+    assert len(lamps.documents(where={"added_at": {"not in": [5, 6.5]}})) == 6
 
 
 def test_searches_take_the_same_filters(tmp_path: Path) -> None:

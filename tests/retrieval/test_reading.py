@@ -170,3 +170,15 @@ def test_what_nobody_wrote_is_taken_only_when_named(tmp_path: Path, name: str, k
     assert len(named.documents) == 1 and named.record is not None
     again = of_folder(named.record)  # what was named once is followed
     assert again.skipped == [] and again.record is not None
+
+
+def test_bytes_that_are_no_text_are_told_of(path: Path) -> None:
+    path.write_bytes("größe, ".encode() * 50 + b"\xff\xfe" + "größe, ".encode() * 50)
+    (warning,) = read(path).warnings
+    assert warning == f"{path}: 2 characters could not be read and show as \ufffd. Save the file as UTF-8."
+
+
+@pytest.mark.parametrize("data", ["a \ufffd of its own".encode(), "a \ufffd of its own".encode("utf-16"), b"na\xefve"])
+def test_a_replacement_character_of_the_file_is_no_warning(path: Path, data: bytes) -> None:
+    path.write_bytes(data)
+    assert read(path).warnings == []

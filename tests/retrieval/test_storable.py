@@ -28,6 +28,8 @@ def test_halves_of_characters_are_replaced_one_for_one() -> None:
     ("options", "message"),
     [
         ({"text": 5}, "its text must be a text, not 5"),
+        ({"id": " \t\n"}, "it has no id"),
+        ({"id": "a\0b"}, "its id holds NUL"),
         ({"id": None}, "its id must be a text, not None"),
         ({"id": ""}, "it has no id"),
         ({"title": None}, "its title must be a text"),

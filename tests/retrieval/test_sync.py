@@ -12,8 +12,10 @@ from sqlalchemy import func, select
 
 from carrel.errors import DocumentNotFoundError, InputError
 from carrel.library import Library
+from carrel.retrieval import sync
 from carrel.retrieval.indexes import base
 from carrel.retrieval.loaders.text import TextLoader
+from carrel.retrieval.progress import IngestProgress
 from carrel.retrieval.store import schema
 from carrel.testing import HashEncoder
 from carrel.types import Document
@@ -250,3 +252,55 @@ def test_a_purge_needs_no_collection_of_its_own(library: Library) -> None:
         other.purge()
         assert other._scope.id == 0
     assert b"zanzibarquux" not in b"".join(path.read_bytes() for path in library.path.iterdir())
+
+
+def test_a_large_removal_is_several_transactions(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = [" ".join(f"word{n} lamp" for n in range(size)) for size in (1, 4000, 1, 1, 4000, 1)]
+    library.add([Document(text, id=f"d{n}") for n, text in enumerate(texts)])
+    sizes = {info.id: info.chunks for info in library.documents()}
+    monkeypatch.setattr(sync, "CHUNKS_A_REMOVAL", max(sizes.values()) + 1)
+    seen: list[tuple[int, int | None, list[str]]] = []
+
+    def progress(at: IngestProgress) -> None:
+        with Library(library.path, encoder=HashEncoder(16)) as other:  # another can write in between
+            other.add_text("gull", id=f"other{len(seen)}")
+            seen.append((at.documents_done, at.documents_total, ids(other)))
+
+    assert library.remove([*sizes, "d1"], progress=progress) == tuple(sizes)
+    assert [(done, total) for done, total, _ in seen] == [(2, 6), (4, 6), (6, 6)]
+    assert seen[0][2] == ["d2", "d3", "d4", "d5", "other0"]
+    assert ids(library) == ["other0", "other1", "other2"]
+    assert library.search("lamp", retriever="lexical") == []
+    assert all(check.ok for check in library.doctor())
+
+
+def test_an_unknown_id_removes_nothing_however_many_there_are(
+    library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library.add([Document("the lamp", id=f"d{n}") for n in range(3)])
+    monkeypatch.setattr(sync, "CHUNKS_A_REMOVAL", 1)
+    with pytest.raises(DocumentNotFoundError):
+        library.remove(["d0", "d1", "none"])
+    assert len(ids(library)) == 3
+
+
+def test_a_library_made_before_there_was_the_index_gets_it(library: Library) -> None:
+    """Without it every removed chunk costs a look at every vector."""
+    library.add([Document("the lamp", id=f"d{n}") for n in range(3)])
+    with library._store.write() as connection:
+        connection.exec_driver_sql("DROP INDEX vectors_by_chunk")
+    library.remove("d1")
+    with library._store.read() as connection:
+        plan = connection.exec_driver_sql("EXPLAIN QUERY PLAN DELETE FROM vectors WHERE chunk_id >= 1 AND chunk_id < 9")
+        assert "vectors_by_chunk" in str(plan.all())
+
+
+def test_progress_is_a_function(library: Library, folder: Path) -> None:
+    wrong: object = 3
+    for call in (library.add, library.sync, library.remove):
+        with pytest.raises(InputError, match="progress is a function"):
+            call(folder if call != library.remove else [], progress=wrong)
+    with pytest.raises(InputError, match="progress is a function"):
+        library.reindex(progress=wrong)
+    with pytest.raises(InputError, match="dry_run is True or False"):
+        library.add(folder, dry_run="no")

@@ -40,7 +40,7 @@ def stages(trace: tracing.Trace) -> list[str]:
 def test_a_document_that_is_in_the_context(library) -> None:
     trace = library.why("ferry", QUESTION)
     assert trace.fell_out_at is None
-    assert stages(trace) == ["store", "retrieve", "limit", "deduplicate", "pack"]
+    assert stages(trace) == ["store", "retrieve", "read", "deduplicate", "pack"]
     assert [passage.document_id for passage in trace.passages] == ["ferry"]
     assert trace.steps[0].message == f"1 chunks, {library.tokenizer.count(FERRY)} tokens"
     assert "fused rank 1 of" in trace.steps[1].message
@@ -100,14 +100,14 @@ def test_the_cutoff(library) -> None:
 
 def test_the_limit(library) -> None:
     trace = library.why("wind", QUESTION, limit=2)
-    assert trace.fell_out_at == "limit"
+    assert trace.fell_out_at == "read"
     assert "not among the 2 best passages" in trace.steps[-1].message
 
 
 def test_the_limit_is_not_taken_for_the_cutoff(library) -> None:
     trace = library.why("wind", QUESTION, limit=2, cutoff=50)
-    assert trace.fell_out_at == "limit"
-    assert stages(trace)[-2:] == ["cutoff", "limit"]
+    assert trace.fell_out_at == "read"
+    assert stages(trace)[-2:] == ["cutoff", "read"]
 
 
 def test_a_repeat(library) -> None:

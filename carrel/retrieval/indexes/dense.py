@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,10 +16,9 @@ from carrel.retrieval.indexes.base import DerivedIndex, Hits
 from carrel.retrieval.store import schema
 from carrel.retrieval.store.store import Scope
 
-if TYPE_CHECKING:
-    from faiss import IndexFlatIP
-
 _DEAD_SHARE = 0.25
+_ROWS_A_BATCH = 2048  # read from the store, or moved, at a time
+_CACHE = -2048  # KiB, as SQLite writes it
 _VECTORS = (
     select(schema.vectors.c.chunk_id, schema.vectors.c.vector)
     .join(schema.chunks, schema.chunks.c.id == schema.vectors.c.chunk_id)
@@ -37,6 +38,9 @@ class DenseIndex(DerivedIndex):
     Rows are in the order of their chunk ids. Removed rows are masked at once and dropped for good when
     a quarter of the rows are dead. A chunk with several vectors scores as its best one.
 
+    The vectors stand once in memory, in one array that FAISS searches where it is. It grows in place, a batch
+    of rows at a time (``realloc``), so building it needs little more than what stays.
+
     Reference: Douze et al., "The Faiss library", arXiv 2401.08281.
     """
 
@@ -48,16 +52,12 @@ class DenseIndex(DerivedIndex):
         self.encoder_id, self.dimension = encoder_id, dimension
         self._lock = threading.RLock()
         self._watermark = 0
-        self._reset(np.empty(0, np.int64), np.empty((0, dimension), np.float32))
+        self._empty()
 
-    def _reset(self, ids: NDArray[np.int64], rows: Vectors) -> None:
-        import faiss
-
-        self._index: IndexFlatIP = faiss.IndexFlatIP(self.dimension)
-        if len(rows):
-            self._index.add(rows)
-        self._ids, self._alive = ids, np.ones(len(ids), bool)
-        self._repeated = len(np.unique(ids)) < len(ids)
+    def _empty(self) -> None:
+        self._rows: Vectors = np.empty((0, self.dimension), np.float32)
+        self._ids, self._alive = np.empty(0, np.int64), np.empty(0, bool)
+        self._repeated = False
 
     def watermark(self, connection: Connection) -> int:
         return self._watermark
@@ -67,7 +67,7 @@ class DenseIndex(DerivedIndex):
 
     def clear(self, connection: Connection) -> None:
         with self._lock:
-            self._reset(np.empty(0, np.int64), np.empty((0, self.dimension), np.float32))
+            self._empty()
 
     def catch_up(self, connection: Connection) -> None:
         with self._lock:
@@ -79,19 +79,25 @@ class DenseIndex(DerivedIndex):
                 raise
             dead = len(self._ids) - int(self._alive.sum())
             if dead and dead >= _DEAD_SHARE * len(self._ids):
-                self._reset(self._ids[self._alive], self._rows()[self._alive])
+                self._drop_dead()
+
+    def _build(self, connection: Connection) -> None:
+        with _passing_through(connection):
+            super()._build(connection)
 
     def add(self, connection: Connection, first_chunk: int, end_chunk: int) -> None:
         bounds = {"collection": self.scope.id, "encoder": self.encoder_id, "first": first_chunk, "end": end_chunk}
-        found = connection.execute(_VECTORS, bounds).all()
-        if not found:
-            return
-        rows = np.frombuffer(b"".join(row[1] for row in found), "<f4").reshape(len(found), self.dimension)
-        ids = np.fromiter((row[0] for row in found), np.int64, len(found))
-        self._index.add(np.ascontiguousarray(rows, np.float32))
-        self._ids = np.concatenate([self._ids, ids])
-        self._alive = np.concatenate([self._alive, np.ones(len(ids), bool)])
-        self._repeated = self._repeated or len(np.unique(ids)) < len(ids)
+        ids = [self._ids]
+        for batch in connection.execute(_VECTORS, bounds).partitions(_ROWS_A_BATCH):
+            rows = np.frombuffer(b"".join(row[1] for row in batch), "<f4").reshape(len(batch), self.dimension)
+            count = len(self._rows)
+            self._rows.resize((count + len(rows), self.dimension), refcheck=False)  # no view outlives the lock
+            self._rows[count:] = rows
+            ids.append(np.fromiter((row[0] for row in batch), np.int64, len(batch)))
+        added = sum(map(len, ids[1:]))
+        self._ids = np.concatenate(ids)
+        self._alive = np.concatenate([self._alive, np.ones(added, bool)])
+        self._repeated = self._repeated or bool((np.diff(self._ids[len(self._ids) - added :]) == 0).any())
 
     def remove(self, connection: Connection, first_chunk: int, end_chunk: int) -> None:
         low, high = np.searchsorted(self._ids, (first_chunk, end_chunk))
@@ -100,14 +106,15 @@ class DenseIndex(DerivedIndex):
     def __len__(self) -> int:
         return int(self._alive.sum())
 
-    def _rows(self) -> Vectors:
-        """All rows as an array that shares FAISS's memory: valid until the next addition."""
-        import faiss
-
-        size = self._index.ntotal * self.dimension
-        flat = faiss.rev_swig_ptr(self._index.get_xb(), size) if size else np.empty(0, np.float32)
-        rows: Vectors = flat.reshape(-1, self.dimension)
-        return rows
+    def _drop_dead(self) -> None:
+        """Move the living rows together, in place."""
+        kept = np.flatnonzero(self._alive)
+        for start in range(0, len(kept), _ROWS_A_BATCH):
+            batch = kept[start : start + _ROWS_A_BATCH]
+            self._rows[start : start + len(batch)] = self._rows[batch]
+        self._rows.resize((len(kept), self.dimension), refcheck=False)
+        self._ids, self._alive = self._ids[kept], np.ones(len(kept), bool)
+        self._repeated = bool((np.diff(self._ids) == 0).any())
 
     def search(self, query: Vectors, limit: int, allowed: NDArray[np.int64] | None = None) -> Hits:
         """The best chunks by inner product, among ``allowed`` chunk ids if given (ascending).
@@ -116,31 +123,25 @@ class DenseIndex(DerivedIndex):
         ----------
         query : (dimension,), unit length.
         """
-        import faiss
-
         with self._lock:
             mask = self._alive if allowed is None else self._alive & np.isin(self._ids, allowed, assume_unique=False)
             count = int(mask.sum())
             if not count or limit <= 0:
                 return Hits(np.empty(0, np.int64), np.empty(0))
-            parameters = None
-            if count < len(mask):
-                selector = faiss.IDSelectorBitmap(np.packbits(mask, bitorder="little"))
-                parameters = faiss.SearchParameters(sel=selector)
             wanted = limit * 4 if self._repeated else limit + 1
             while True:
                 wanted = min(count, wanted)
-                scores, rows = self._index.search(query[None, :], wanted, params=parameters)
-                hits = _best(self._ids[rows[0]], scores[0], limit)
+                scores, rows = _nearest(self._rows, query, wanted, mask)
+                hits = _best(self._ids[rows], scores, limit)
                 # rows as good as the last one found may be missing, and so may chunks
-                if wanted == count or (len(hits.ids) == limit and hits.scores[-1] > scores[0, -1]):
+                if wanted == count or (len(hits.ids) == limit and hits.scores[-1] > scores[-1]):
                     return hits
                 wanted *= 4
 
     def scores(self, query: Vectors, ids: NDArray[np.int64]) -> NDArray[np.float64]:
         """Inner products with the given chunks; -1 for one that is not indexed."""
         with self._lock:
-            rows, out = self._rows(), np.full(len(ids), -1.0)
+            rows, out = self._rows, np.full(len(ids), -1.0)
             low, high = np.searchsorted(self._ids, ids, "left"), np.searchsorted(self._ids, ids, "right")
             live = high > low
             live[live] = self._alive[low[live]]
@@ -149,6 +150,42 @@ class DenseIndex(DerivedIndex):
                 for position in np.nonzero(live)[0]:
                     out[position] = float(_products(rows[low[position] : high[position]], query).max())
             return out
+
+
+@contextmanager
+def _passing_through(connection: Connection) -> Iterator[None]:
+    """Read without keeping: pages of the database that are read once stay neither mapped nor in the cache."""
+    settings = {"mmap_size": 0, "cache_size": _CACHE}
+    usual = {name: connection.exec_driver_sql(f"PRAGMA {name}").scalar() or 0 for name in settings}
+    _set(connection, settings)
+    try:
+        yield
+    finally:
+        _set(connection, usual)
+
+
+def _set(connection: Connection, settings: Mapping[str, int]) -> None:
+    for name, value in settings.items():
+        connection.exec_driver_sql(f"PRAGMA {name}={value}").close()
+
+
+def _nearest(
+    rows: Vectors, query: Vectors, count: int, mask: NDArray[np.bool_]
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """(count,) inner products, best first, and their rows, among those of the mask: what IndexFlatIP does.
+
+    With a mask, though it be full, FAISS goes through the rows on one thread: no slower for one query, and
+    no waiting for threads where cores are busy.
+    """
+    import faiss
+
+    query = np.ascontiguousarray(query, np.float32)
+    scores, found = np.empty(count, np.float32), np.empty(count, np.int64)
+    selector = faiss.IDSelectorBitmap(np.packbits(mask, bitorder="little"))
+    pointers = [faiss.swig_ptr(array) for array in (query, rows, scores, found)]
+    sizes = (rows.shape[1], 1, len(rows), count)
+    faiss.knn_inner_product(pointers[0], pointers[1], *sizes, pointers[2], pointers[3], selector)
+    return scores, found
 
 
 def _products(rows: Vectors, query: Vectors) -> Vectors:

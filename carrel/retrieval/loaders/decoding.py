@@ -18,6 +18,9 @@ _CONTROLS = bytes(set(range(32)) - set(b"\b\t\n\v\f\r\x1b")) + b"\x7f"
 _NOT_ASCII = bytes(range(128, 256))
 _STRAY_SHARE = 0.01
 _CONTROL_SHARE = 0.01  # text has none; a stray one in a log is forgiven
+_UTF16_SAMPLE_BYTES = 4096
+_LEAST_UTF16_BYTES = 8
+_NUL_SHARE = 0.8
 _WESTERN = "cp1252"
 _ENCODINGS = [  # those in wide use: with the rare ones in the race, French is taken for Latvian
     *(_WESTERN, "cp1250", "cp1251", "cp1253", "cp1254", "cp1255", "cp1256", "cp1257", "cp874", "koi8_r"),
@@ -50,7 +53,25 @@ def is_binary(data: bytes) -> bool:
     """Tell whether ``data`` holds bytes that text does not have. A byte order mark decides for text."""
     if any(data.startswith(mark) for mark, _ in _MARKS):
         return False
-    return b"\0" in data or len(data) - len(data.translate(None, _CONTROLS)) > _CONTROL_SHARE * len(data)
+    if b"\0" in data:
+        return not _unmarked_utf16(data)
+    return _holds_controls(data)
+
+
+def _holds_controls(data: bytes) -> bool:
+    return len(data) - len(data.translate(None, _CONTROLS)) > _CONTROL_SHARE * len(data)
+
+
+def _unmarked_utf16(data: bytes) -> str:
+    """Which UTF-16 text without a mark is in: every other byte of it is NUL, and the ones between are text."""
+    sample = data[:_UTF16_SAMPLE_BYTES]
+    if len(data) % 2 or len(sample) < _LEAST_UTF16_BYTES:
+        return ""
+    for encoding, low, high in (("utf-16-le", sample[::2], sample[1::2]), ("utf-16-be", sample[1::2], sample[::2])):
+        latin = bytes(byte for byte, page in zip(low, high, strict=True) if not page)
+        if len(latin) > _NUL_SHARE * len(high) and 0 not in latin and not _holds_controls(latin):
+            return encoding
+    return ""
 
 
 def _decode(data: bytes, path: str, declared: str) -> str:
@@ -64,6 +85,14 @@ def _decode(data: bytes, path: str, declared: str) -> str:
             if "\0" in text:
                 raise EncodingError(f"{path} holds NUL characters, so it is no text. Save it as UTF-8 text.")
             return text
+    if b"\0" in data and (encoding := _unmarked_utf16(data)):
+        try:
+            text = data.decode(encoding)
+        except UnicodeDecodeError:
+            text = "\0"
+        if "\0" not in text:
+            return text
+        raise EncodingError(f"{path} looks like UTF-16 without a mark but is not all of it. Save it as UTF-8.")
     if is_binary(data):
         raise UnsupportedFormatError(
             f"{path} holds binary data, not text. Convert it to a text, PDF, DOCX or HTML file first."

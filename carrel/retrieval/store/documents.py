@@ -207,14 +207,33 @@ def remove_documents(connection: Connection, scope: Scope, keys: Sequence[str]) 
     columns = (table.c.id, table.c.key, table.c.first_chunk, table.c.chunks)
     for batch in batches(keys):
         query = select(*columns).where(table.c.collection_id == scope.id, table.c.key.in_(batch)).order_by(table.c.id)
-        for row in connection.execute(query).all():
-            end = row.first_chunk + row.chunks
-            connection.execute(delete(schema.vectors).where(_between(schema.vectors.c.chunk_id, row.first_chunk, end)))
-            connection.execute(delete(schema.chunks).where(_between(schema.chunks.c.id, row.first_chunk, end)))
-            connection.execute(delete(table).where(table.c.id == row.id))
-            log_change(connection, scope, "remove", row.first_chunk, end)
-            removed.append(row.key)
+        found = connection.execute(query).all()
+        if found and not removed:
+            _index_vectors(connection)
+        for first, end in _runs([(row.first_chunk, row.first_chunk + row.chunks) for row in found]):
+            connection.execute(delete(schema.vectors).where(_between(schema.vectors.c.chunk_id, first, end)))
+            connection.execute(delete(schema.chunks).where(_between(schema.chunks.c.id, first, end)))
+            log_change(connection, scope, "remove", first, end)
+        connection.execute(delete(table).where(table.c.id.in_([row.id for row in found])))
+        removed += [row.key for row in found]
     return removed
+
+
+def _runs(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Ranges with those that follow on each other joined."""
+    runs: list[tuple[int, int]] = []
+    for first, end in ranges:
+        if runs and runs[-1][1] == first:
+            first = runs.pop()[0]
+        runs.append((first, end))
+    return runs
+
+
+def _index_vectors(connection: Connection) -> None:
+    """Make the index that removing needs, in a library that was made before there was one."""
+    for index in schema.vectors.indexes:
+        if index.name == "vectors_by_chunk":
+            index.create(connection, checkfirst=True)
 
 
 def _between(column: ColumnElement[Any], first: int, end: int) -> ColumnElement[bool]:
@@ -233,6 +252,16 @@ def known_hashes(connection: Connection, scope: Scope, keys: Sequence[str]) -> d
             table.c.collection_id == scope.id, table.c.key.in_(batch)
         )
         found.update((row.key, row.content_hash) for row in connection.execute(query))
+    return found
+
+
+def chunk_counts(connection: Connection, scope: Scope, keys: Iterable[str]) -> dict[str, int]:
+    """How many chunks each of the documents among ``keys`` has that are in the library."""
+    table = schema.documents
+    found: dict[str, int] = {}
+    for batch in batches(keys):
+        query = select(table.c.key, table.c.chunks).where(table.c.collection_id == scope.id, table.c.key.in_(batch))
+        found.update((row.key, row.chunks) for row in connection.execute(query))
     return found
 
 

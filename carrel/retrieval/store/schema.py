@@ -99,6 +99,7 @@ vectors = Table(
     Column("input_hash", String, nullable=False),
     Column("vector", LargeBinary, nullable=False),  # float32, little-endian
     Index("vectors_by_input", "encoder_id", "input_hash"),
+    Index("vectors_by_chunk", "chunk_id"),  # without it each chunk that is deleted costs a look at every vector
 )
 
 # What a file looked like when it was last read, so that an unchanged one costs a stat.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from unittest import mock
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from carrel.library import Library
 from carrel.retrieval.filters import Where
+from carrel.retrieval.indexes import dense
 from carrel.retrieval.indexes.base import DerivedIndex, Hits
 from carrel.retrieval.indexes.dense import DenseIndex
 from carrel.retrieval.store import Scope, Store, schema
@@ -149,7 +151,7 @@ def test_scores_of_equal_rows_are_equal_to_the_last_bit(dimension: int) -> None:
     index = DenseIndex(Scope(1, "t", "c"), 1, dimension)
     rows = source.standard_normal((101, dimension)).astype(np.float32)
     rows[::2] = row
-    index._reset(np.arange(101, dtype=np.int64), rows)
+    index._rows, index._ids, index._alive = rows, np.arange(101, dtype=np.int64), np.ones(101, bool)
     for count in (101, 100, 64, 7, 3, 2, 1):
         scores = index.scores(query, np.arange(count, dtype=np.int64))
         assert len(set(scores[::2].tolist())) == 1, count
@@ -163,10 +165,10 @@ def test_removed_rows_are_dropped_for_good_when_many(collection: Collection) -> 
     index = collection.follow()
     collection.remove("d0")
     collection.follow()
-    assert (len(index), index._index.ntotal) == (7, 8)
+    assert (len(index), len(index._rows)) == (7, 8)
     collection.remove("d1", "d5")
     collection.follow()
-    assert (len(index), index._index.ntotal) == (5, 5)
+    assert (len(index), len(index._rows)) == (5, 5)
     query = unit(source)
     check_hits(index.search(query, 5), naive(collection.rows, query), 5, 1e-5)
     collection.put("d9", [unit(source, 1)])
@@ -222,6 +224,60 @@ def test_a_new_index_reads_what_is_there_not_how_it_came_to_be(collection: Colle
     with mock.patch.object(index, "add", wraps=index.add) as add, mock.patch.object(index, "remove") as remove:
         collection.follow()
     assert (add.call_count, remove.call_count, len(index)) == (1, 0, 2)
+
+
+@pytest.mark.parametrize("vectors_a_chunk", [1, 3])
+def test_it_is_built_in_batches_and_holds_each_vector_once(
+    collection: Collection, monkeypatch: pytest.MonkeyPatch, vectors_a_chunk: int
+) -> None:
+    monkeypatch.setattr(dense, "_ROWS_A_BATCH", 64)
+    source = np.random.default_rng(12)
+    for number in range(10):
+        collection.put(f"d{number}", [unit(source, vectors_a_chunk) for _ in range(100)])
+    with mock.patch.object(np, "frombuffer", wraps=np.frombuffer) as read:
+        index = collection.follow()
+    count = 1000 * vectors_a_chunk
+    assert len(read.call_args_list) == -(-count // 64)
+    assert max(len(call.args[0]) for call in read.call_args_list) == 64 * DIMENSION * 4
+    assert (index._rows.nbytes, index._ids.nbytes, len(index)) == (count * DIMENSION * 4, count * 8, count)
+    assert index._rows.base is None
+    query = unit(source)
+    check_hits(index.search(query, 50), naive(collection.rows, query), 50, 1e-5)
+    collection.remove("d0", "d4", "d9")  # enough to move the others together, in batches
+    collection.put("new", [unit(source, 2)])
+    assert collection.follow()._rows.nbytes == (700 * vectors_a_chunk + 2) * DIMENSION * 4
+    check_hits(index.search(query, 800), naive(collection.rows, query), 800, 1e-5)
+
+
+def test_building_needs_little_more_memory_than_the_vectors(tmp_path: Path) -> None:
+    dimension, chunks = 256, 8192
+    encoder = HashEncoder(dimension)
+    with Library(tmp_path, encoder=encoder) as library:
+        scope = library._made()
+        with library._store.write() as connection:
+            encoder_id = stored.adopt_encoder(connection, scope, encoder)
+        for number in range(8):
+            text, size = "x" * (chunks // 8), chunks // 8
+            vectors = [np.full((1, dimension), number / 8, np.float32)] * size
+            parts = [Chunk(n, n, n + 1, "x") for n in range(size)]
+            item = stored.Prepared(Document(text, id=str(number)), "h", parts, [f"{n}" for n in range(size)], vectors)
+            with library._store.write() as connection:
+                stored.insert_documents(connection, scope, encoder_id, [item])
+        with library._store.read() as connection:
+            settings = [connection.exec_driver_sql(f"PRAGMA {name}").scalar() for name in ("mmap_size", "cache_size")]
+            tracemalloc.start()
+            try:
+                index = library._pipeline.searcher.follow(connection, encoder_id)
+                now, peak = tracemalloc.get_traced_memory()
+            finally:
+                tracemalloc.stop()
+            after = [connection.exec_driver_sql(f"PRAGMA {name}").scalar() for name in ("mmap_size", "cache_size")]
+    size_bytes = chunks * dimension * 4
+    assert len(index) == chunks
+    assert size_bytes < now < 1.2 * size_bytes
+    # Where the array cannot grow in place, two of them stand side by side for a moment: that is not counted.
+    assert peak < 2.5 * size_bytes
+    assert after == settings
 
 
 def test_chunks_of_others_between_its_own_are_not_read_as_its_own(tmp_path: Path) -> None:

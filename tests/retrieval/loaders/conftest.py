@@ -70,8 +70,17 @@ def word_file(fill: Callable[..., None]) -> bytes:
     return buffer.getvalue()
 
 
-def make_pdf(pages: Sequence[Sequence[TextLine]], title: str = "", image: bool = False) -> bytes:
-    """Return a PDF; with ``image`` each page also holds a grey picture."""
+# For content drawn turned to the left by so many degrees, on the same sheet.
+TURNED = {0: "1 0 0 1 0 0", 90: "0 1 -1 0 420 0", 180: "-1 0 0 -1 420 595", 270: "0 -1 1 0 0 595"}
+
+
+def make_pdf(
+    pages: Sequence[Sequence[TextLine]], title: str = "", image: bool = False, *, rotate: int = 0, turned: int = 0
+) -> bytes:
+    """Return a PDF; with ``image`` each page also holds a grey picture.
+
+    ``rotate`` is how a viewer turns the pages, clockwise; ``turned`` how the text is drawn, the other way round.
+    """
     objects: list[bytes] = [b"<< /Type /Catalog /Pages 2 0 R >>", b""]
     objects.append(b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica /Encoding /WinAnsiEncoding >>")
     objects.append(f"<< /Title ({title}) >>".encode("cp1252"))
@@ -85,12 +94,14 @@ def make_pdf(pages: Sequence[Sequence[TextLine]], title: str = "", image: bool =
             + b") Tj ET\n"
             for left, bottom, size, text in page
         )
+        if turned:
+            content = f"q {TURNED[turned]} cm\n".encode() + content + b"Q\n"
         if image:
             content += b"q 300 0 0 300 50 50 cm /Im Do Q\n"
         kids.append(len(objects) + 1)
         resources = "<< /Font << /F1 3 0 R >> /XObject << /Im 5 0 R >> >>"
         objects.append(
-            f"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 420 595] /Contents {len(objects) + 2} 0 R "
+            f"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 420 595] /Rotate {rotate} /Contents {len(objects) + 2} 0 R "
             f"/Resources {resources} >>".encode()
         )
         objects.append(f"<< /Length {len(content)} >>\nstream\n".encode() + content + b"endstream")

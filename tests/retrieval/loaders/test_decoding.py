@@ -133,3 +133,23 @@ def test_utf_8_always_comes_back(text: str) -> None:
         assert decode(text.encode(), "x") == kept.removeprefix("\ufeff")
     except (EmptyDocumentError, UnsupportedFormatError):
         assert not kept.removeprefix("\ufeff").strip() or is_binary(text.encode())
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("text", ["The crane stops.\n", "Größe – naïve, " * 900])
+def test_utf16_without_a_mark_is_recognised(text: str, encoding: str) -> None:
+    data = text.encode(encoding)
+    assert not is_binary(data)
+    assert decode(data, "x.txt") == text
+
+
+@pytest.mark.parametrize(
+    "data", [bytes(range(256)) * 4, b"\1\0\2\0\3\0\4\0" * 9, b"a\0b\0c\0d\0e", b"\0" * 64, b"ab\0c"]
+)
+def test_other_bytes_with_nuls_are_binary(data: bytes) -> None:
+    assert is_binary(data)
+
+
+def test_utf16_without_a_mark_that_breaks_off() -> None:
+    with pytest.raises(EncodingError, match="looks like UTF-16 without a mark"):
+        decode("The crane stops. ".encode("utf-16-le") * 400 + b"\0\xd8", "x.txt")

@@ -98,6 +98,37 @@ def test_a_table_with_its_caption(load: Load, kinds: Kinds, make_pdf: MakePdf, p
     assert (document.blocks[-1].header, document.blocks[-1].joined) == ("Cargo | 2022 | 2023", True)
 
 
+@pytest.mark.parametrize("turned", [0, 90, 180, 270])
+@pytest.mark.parametrize("rotate", [0, 90, 180, 270])
+def test_lines_come_in_the_order_in_which_the_text_runs(
+    load: Load, make_pdf: MakePdf, paragraph: Paragraph, rotate: int, turned: int
+) -> None:
+    rows = [["Cargo", "2022", "2023"], ["Timber", "8,730", "7,910"], ["Fish landed", "5,340", "6,270"]]
+    cells = [(40.0 + 100 * x, 300.0 - 14 * y, 10.0, text) for y, row in enumerate(rows) for x, text in enumerate(row)]
+    page = [(40.0, 400.0, 20.0, "Report"), *paragraph(LONG, top=380), *paragraph(["A second one."], top=330), *cells]
+    upright, page_2 = make_pdf([page, paragraph(["The end."])]), paragraph(["The end."])
+    document = load(PdfLoader(), make_pdf([page, page_2], rotate=rotate, turned=turned))
+    assert document.blocks == load(PdfLoader(), upright).blocks
+    assert document.text == "\n\n".join(
+        [
+            "Report",
+            " ".join(LONG),
+            "A second one.",
+            "Cargo | 2022 | 2023\nTimber | 8,730 | 7,910\nFish landed | 5,340 | 6,270",
+            "The end.",
+        ]
+    )
+
+
+def test_a_few_turned_words_do_not_turn_the_page(load: Load, make_pdf: MakePdf, paragraph: Paragraph) -> None:
+    mark = b"BT /F1 8 Tf 0 1 -1 0 20 200 Tm (In the margin.) Tj ET\n"
+    plain = make_pdf([paragraph(LONG)])
+    length = int(plain.split(b"/Length ")[2].split()[0])
+    data = plain.replace(f"/Length {length} ".encode(), f"/Length {length + len(mark)} ".encode())
+    document = load(PdfLoader(), data.replace(b"endstream\nendobj\nxref", mark + b"endstream\nendobj\nxref"))
+    assert " ".join(LONG) in document.text and "In the margin." in document.text
+
+
 def test_an_empty_page_has_a_start(load: Load, make_pdf: MakePdf, paragraph: Paragraph) -> None:
     document = load(PdfLoader(), make_pdf([paragraph(["First page."]), [], paragraph(["Third page."]), []]))
     assert document.text == "First page.\n\nThird page."
