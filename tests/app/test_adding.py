@@ -264,7 +264,13 @@ def test_ctrl_c_keeps_what_was_committed(run, tmp_path: Path, environment: dict[
         (tmp_path / "many" / f"{number:04}.txt").write_text(" ".join(sentences))
     command = [sys.executable, "-m", "carrel", "add", "many", "--json"]
     process = subprocess.Popen(
-        command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command,
+        cwd=tmp_path,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=_heed_ctrl_c,
     )
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and process.poll() is None and not _held(tmp_path):
@@ -281,6 +287,11 @@ def test_ctrl_c_keeps_what_was_committed(run, tmp_path: Path, environment: dict[
     assert all(check["ok"] for check in run("doctor", "--json", cwd=tmp_path).json["checks"] if check["name"] != "disk")
     planned = run("add", "many", "--dry-run", "--json", cwd=tmp_path).json
     assert len(planned["unchanged"]) == len(held)
+
+
+def _heed_ctrl_c() -> None:
+    """A shell that runs the tests in the background has its children ignore it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _held(folder: Path) -> int:
