@@ -75,7 +75,8 @@ class MiniLM(TextEncoder):
         try:
             return onnxruntime.InferenceSession(str(self.folder / "model.onnx"), options, ["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime has no public base class for its errors
-            raise ModelError(f"cannot load the embedder in {self.folder}: {error}. Reinstall carrel.") from error
+            reason = " ".join(str(error).split()).rstrip(".")
+            raise ModelError(f"cannot load the embedder in {self.folder}: {reason}. Reinstall carrel.") from error
 
     def encode_texts(self, texts: Sequence[str]) -> Vectors:
         """(texts, 384), unit length; an empty text has the vector of an empty input."""

@@ -76,7 +76,7 @@ def test_a_page_is_that_of_the_sentence_not_of_the_passage(generator) -> None:
 def test_equal_passages_keep_their_own_numbers(generator) -> None:
     one = passage("The ferry leaves at nine.", "a")
     completion = generator.complete(
-        Prompt("When does the ferry leave?", (passage("White.", "x"), one, passage("The ferry.", "b")))
+        Prompt("When does the ferry leave?", (passage("White.", "x"), one, passage("The mole.", "b")))
     )
     assert completion.citations[0].number == 2
 

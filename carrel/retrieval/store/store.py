@@ -65,8 +65,12 @@ class Store:
         if not self.path.exists():
             self._prepare_folder(create)
         self.engine, self._closed = self._engine(), False
-        with translated(self.path):
-            self._check()
+        try:
+            with translated(self.path):
+                self._check()
+        except BaseException:  # nobody will hold the store to close it
+            self.close()
+            raise
 
     def _prepare_folder(self, create: bool) -> None:
         if not create or self.read_only:
@@ -97,8 +101,12 @@ class Store:
         pragmas = ["foreign_keys=ON", "temp_store=MEMORY", "cache_size=-16384", "mmap_size=1073741824"]
         if not self.read_only:
             pragmas += ["journal_mode=WAL", f"synchronous={'FULL' if self.durability == 'full' else 'NORMAL'}"]
-        for pragma in pragmas:
-            connection.execute(f"PRAGMA {pragma}")
+        try:
+            for pragma in pragmas:
+                connection.execute(f"PRAGMA {pragma}")
+        except BaseException:
+            connection.close()
+            raise
         return connection
 
     def _uri(self) -> str:
