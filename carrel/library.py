@@ -261,7 +261,7 @@ class Library:
         EmptyQuestionError, BudgetError, FilterError
         """
         check_options("context", options, ContextOptions)
-        return self._pipeline.context(question, Options(**options), self.tokenizer, Trail(self.tokenizer))
+        return self._pipeline.context(question, Options(**options), Trail(self.tokenizer))
 
     def ask(self, question: str, **options: Unpack[AskOptions]) -> Answer:
         """Answer from the documents, with verified citations, or say that they do not answer.

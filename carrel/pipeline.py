@@ -172,8 +172,8 @@ class Pipeline:
         _, counted, _ = self._retrieve(check_question(question), replace(options, limit=limit), limit, depth, trail)
         return [tight(passage) for passage, _ in counted]
 
-    def context(self, question: str, options: Options, tokenizer: Tokenizer, trail: Trail) -> Context:
-        """Retrieve, cut, drop repeats, pack under the budget, order.
+    def context(self, question: str, options: Options, trail: Trail) -> Context:
+        """Retrieve, cut, drop repeats, pack under the budget, order. The trail's tokenizer counts the budget.
 
         Raises
         ------
@@ -184,7 +184,7 @@ class Pipeline:
         check_limit(options.limit)
         selection = self.select(question, options, trail)
         repeats, candidates = selection.repeats, selection.candidates
-        packed = self.packer(selection, question, options, tokenizer).pack(repeats.distinct(candidates))
+        packed = self.packer(selection, question, options, trail.tokenizer).pack(repeats.distinct(candidates))
         looked_at = len(repeats.kept) + len(repeats.dropped)
         reason = f"{len(repeats.dropped)} of {looked_at} said what a better one says" if repeats.dropped else ""
         left = len(candidates) - len(repeats.dropped)
@@ -243,6 +243,8 @@ class Pipeline:
             left, cut = len(ranking.ids), None
             if cutoff is not None:
                 cut = cutoff.cut(ranking.scores.tolist(), ranking.kind)
+                if cutoff.max_tokens is not None:
+                    cut = cutoff.within_tokens(cut, self.searcher.chunk_tokens(connection, ranking, cut.count))
                 left = cut.count
                 trail.add("cutoff", len(ranking.ids), left, cut.reason, details=cut.details)
             passages = self.searcher.counted_passages(connection, ranking, min(limit, left))

@@ -70,19 +70,14 @@ class FileTokenizer:
         token = getattr(self.rust.model, "unk_token", None)
         return None if token is None else self.rust.token_to_id(token)
 
-    def ids(self, text: str) -> list[int]:
-        """The input of a model. A run of letters too long to be looked up is read in pieces, not as one word."""
-        return self._known_ids(self.rust.encode(text, add_special_tokens=False), text)
-
     def ids_many(self, texts: list[str]) -> list[list[int]]:
+        """The input of a model. A run of letters too long to be looked up is read in pieces, not as one word."""
         encodings = self.rust.encode_batch_fast(texts, add_special_tokens=False)
-        return [self._known_ids(encoding, text) for encoding, text in zip(encodings, texts, strict=True)]
-
-    def _known_ids(self, encoding: Encoding, text: str) -> list[int]:
-        ids: list[int] = encoding.ids
-        if self._unknown is None or self._unknown not in ids or len(text) <= _LONGEST_WORD:
-            return ids
-        return [id for id, _, _ in self._tokens(text)]
+        rows: list[list[int]] = [encoding.ids for encoding in encodings]
+        for index, (row, text) in enumerate(zip(rows, texts, strict=True)):
+            if self._unknown in row and len(text) > _LONGEST_WORD:
+                rows[index] = [id for id, _, _ in self._tokens(text)]
+        return rows
 
     def count(self, text: str) -> int:
         ids = self.rust.encode_batch_fast([text], add_special_tokens=False)[0].ids  # fast: no offsets
@@ -91,23 +86,22 @@ class FileTokenizer:
     def offsets(self, text: str) -> list[tuple[int, int]]:
         """Where the tokens are. A word without a token counts by its characters: another model will read them."""
         encoding = self.rust.encode(text, add_special_tokens=False)
-        if self._unknown is None or self._unknown not in encoding.ids:
+        if self._unknown not in encoding.ids:
             return list(encoding.offsets)
         spans: list[tuple[int, int]] = []
-        for id, start, end in self._tokens(text):
-            whole = id != self._unknown
-            spans += [(start, end)] if whole else [(place, place + 1) for place in range(start, end)]
+        for id, start, end in self._tokens(text, encoding):
+            spans += [(start, end)] if id != self._unknown else [(place, place + 1) for place in range(start, end)]
         return spans
 
-    def _tokens(self, text: str, shift: int = 0) -> Iterator[tuple[int, int, int]]:
+    def _tokens(self, text: str, encoding: Encoding | None = None, shift: int = 0) -> Iterator[tuple[int, int, int]]:
         """(id, start, end) of every token; what is too long for one word comes in pieces."""
-        encoding = self.rust.encode(text, add_special_tokens=False)
+        encoding = encoding or self.rust.encode(text, add_special_tokens=False)
         for id, (start, end) in zip(encoding.ids, encoding.offsets, strict=True):
             if id != self._unknown or end - start <= _LONGEST_WORD:
                 yield id, start + shift, end + shift
                 continue
             for place in range(start, end, _PIECE):
-                yield from self._tokens(text[place : min(place + _PIECE, end)], shift + place)
+                yield from self._tokens(text[place : min(place + _PIECE, end)], shift=shift + place)
 
     def truncate(self, text: str, limit: int) -> str:
         offsets = self.offsets(text)

@@ -364,3 +364,13 @@ def test_recency_is_a_number_of_days(library, tmp_path: Path, recency: object) -
 def test_an_unknown_retriever(library, retriever: object) -> None:
     with pytest.raises(InputError, match="unknown retriever.*Use one of: fused, dense"):
         library.search(QUESTION, retriever=retriever)
+
+
+def test_a_cap_in_tokens_reaches_search_and_context_and_is_told(library) -> None:
+    passages = library.search(QUESTION, cutoff=FixedK(8), limit=8)
+    lengths = [library.encoder.tokenizer.count(passage.text) for passage in passages]
+    cutoff = FixedK(8, max_tokens=sum(lengths[:3]))
+    assert len(library.search(QUESTION, cutoff=cutoff, limit=8)) == 3
+    entry = next(e for e in library.context(QUESTION, cutoff=cutoff).ledger.entries if e.stage == "cutoff")
+    assert entry.items_out == 3 and entry.reason.endswith(f"capped at {cutoff.max_tokens:,} tokens")
+    assert len(library.search(QUESTION, cutoff=FixedK(8, max_tokens=1))) == 1

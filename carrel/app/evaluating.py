@@ -26,42 +26,54 @@ def _folder(text: str) -> Path:
     return check_source("the folder of a question set", text)
 
 
+Folders = Annotated[
+    list[Path],
+    typer.Argument(
+        parser=_folder, metavar="DATASET_DIR", help="A folder with corpus.jsonl and queries.jsonl, or both as .gz."
+    ),
+]
+Configurations = Annotated[
+    str,
+    typer.Option(
+        "--configurations",
+        metavar="NAME,...",
+        help="Rows of the table. One more, first, is always there: the beginnings of the documents in stored"
+        " order, whatever the question, which every method must beat.",
+    ),
+]
+Budgets = Annotated[
+    str | None,
+    typer.Option("--budgets", metavar="TOKENS,...", help="Context budgets; by default from 64 to 4,000."),
+]
+Limit = Annotated[
+    int | None, typer.Option("--limit", "-k", metavar="N", help="Questions of each set at most, drawn at random.")
+]
+Seed = Annotated[int, typer.Option("--seed", metavar="N", help="Seed of that draw and of the intervals.")]
+Whole = Annotated[bool, given.flag("--whole", help="Merge the sets: each is asked against all documents.")]
+Output = Annotated[
+    Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write every question's scores as JSON.")
+]
+Plot = Annotated[
+    Path | None, typer.Option("--plot", metavar="FILE", help="Draw recall against tokens, as .svg or .png.")
+]
+Keep = Annotated[
+    Path | None,
+    typer.Option("--keep", metavar="FOLDER", help="Keep the libraries here: the next run embeds nothing again."),
+]
+Quiet = Annotated[bool, given.flag("--quiet", "-q", help="No progress.")]
+
+
 def evaluate(
-    folders: Annotated[
-        list[Path],
-        typer.Argument(
-            parser=_folder, metavar="DATASET_DIR", help="A folder with corpus.jsonl and queries.jsonl, or both as .gz."
-        ),
-    ],
-    configurations: Annotated[
-        str,
-        typer.Option(
-            "--configurations",
-            metavar="NAME,...",
-            help="Rows of the table. One more, first, is always there: the beginnings of the documents in stored"
-            " order, whatever the question, which every method must beat.",
-        ),
-    ] = _CONFIGURATIONS,
-    budgets: Annotated[
-        str | None,
-        typer.Option("--budgets", metavar="TOKENS,...", help="Context budgets; by default from 64 to 4,000."),
-    ] = None,
-    limit: Annotated[
-        int | None, typer.Option("--limit", "-k", metavar="N", help="Questions of each set at most, drawn at random.")
-    ] = None,
-    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Seed of that draw and of the intervals.")] = 0,
-    whole: Annotated[bool, given.flag("--whole", help="Merge the sets: each is asked against all documents.")] = False,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write every question's scores as JSON.")
-    ] = None,
-    plot: Annotated[
-        Path | None, typer.Option("--plot", metavar="FILE", help="Draw recall against tokens, as .svg or .png.")
-    ] = None,
-    keep: Annotated[
-        Path | None,
-        typer.Option("--keep", metavar="FOLDER", help="Keep the libraries here: the next run embeds nothing again."),
-    ] = None,
-    quiet: Annotated[bool, given.flag("--quiet", "-q", help="No progress.")] = False,
+    folders: Folders,
+    configurations: Configurations = _CONFIGURATIONS,
+    budgets: Budgets = None,
+    limit: Limit = None,
+    seed: Seed = 0,
+    whole: Whole = False,
+    output: Output = None,
+    plot: Plot = None,
+    keep: Keep = None,
+    quiet: Quiet = False,
     as_json: given.AsJson = False,
 ) -> None:
     """Measure retrieval on question sets with known evidence.

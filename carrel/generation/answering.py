@@ -53,11 +53,11 @@ def context_for(pipeline: Pipeline, question: str, options: Options, generator: 
     check_budget(options.budget)
     window, tokenizer = generator.context_window, generator.tokenizer
     if window is None:
-        return pipeline.context(question, options, tokenizer, trail)
+        return pipeline.context(question, options, trail)
     asked, reply = tokenizer.count(f"{SEPARATOR}{question}"), min(MOST_REPLY_TOKENS, window // 4)
     room = window - asked - reply
     if room >= options.budget:
-        return pipeline.context(question, options, tokenizer, trail)
+        return pipeline.context(question, options, trail)
     overflow = ContextOverflowError(
         f"{generator.name} reads {window:,} tokens (counted by {tokenizer.name}). The question has {asked:,},"
         f" {reply:,} are kept for the reply, and what is left cannot hold one sentence with its source."
@@ -66,7 +66,7 @@ def context_for(pipeline: Pipeline, question: str, options: Options, generator: 
     if room < 1:
         raise overflow
     try:
-        return pipeline.context(question, replace(options, budget=room), tokenizer, trail)
+        return pipeline.context(question, replace(options, budget=room), trail)
     except BudgetError as error:
         raise overflow from error
 

@@ -6,10 +6,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from carrel.errors import DocumentNotFoundError
-from carrel.generation.marks import find_runs
+from carrel.generation.marks import SPACES, find_runs
 from carrel.types import Citation, Context, Document, page_at
-
-_SPACES = " \t\u00a0\u202f"
 
 
 def verified(citations: Sequence[Citation], read: Callable[[str], Document], context: Context) -> tuple[Citation, ...]:
@@ -78,7 +76,7 @@ def without_dangling_marks(
             before, position = text[position : run[0].start], run[-1].end
             spaces = ["", *(text[run[index - 1].end : run[index].start] for index in kept[1:])]
             marks = [text[run[index].start : run[index].end] for index in kept]
-            out += [before if kept else before.rstrip(_SPACES), *map("".join, zip(spaces, marks, strict=False))]
+            out += [before if kept else before.rstrip(SPACES), *map("".join, zip(spaces, marks, strict=False))]
     return "".join([*out, text[position:]]), removed, left
 
 

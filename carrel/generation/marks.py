@@ -21,7 +21,7 @@ _RUN = re.compile(
 _ONE = re.compile(_GROUP, re.ASCII)
 _NUMBER = re.compile(r"\d+", re.ASCII)
 _NOTE = re.compile(r"^[ \t]{0,3}\[\^(\d{1,3})\]:", re.MULTILINE | re.ASCII)
-_SPACES = " \t\u00a0\u202f"
+SPACES = " \t\u00a0\u202f"
 _LOOK = 60  # characters of a line that are looked at before a mark
 
 _CLAUSE_ENDS = re.compile(
@@ -83,7 +83,7 @@ def _mark(text: str, group: re.Match[str], notes: Collection[int]) -> Mark:
 def _place(text: str, start: int, end: int) -> bool | None:
     """True where citations stand, None where they never do, False in doubt."""
     line = text[max(0, start - _LOOK) : start].rpartition("\n")[2]
-    before = line.rstrip(_SPACES)
+    before = line.rstrip(SPACES)
     is_set_off = len(before) < len(line)
     last, word = before[-1:], _LAST_WORD.search(before)
     ends_clause = _CLAUSE_ENDS.match(text, end) is not None

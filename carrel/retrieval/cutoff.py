@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import ClassVar
 
 from carrel.errors import InputError, ScoreKindError
@@ -32,6 +32,7 @@ class Cutoff(ABC):
     citation: ClassVar[str] = ""
     reads: ClassVar[frozenset[ScoreKind]] = frozenset({"dense", "lexical", "fused", "relevance"})
     max_passages: int | None
+    max_tokens: int | None = None
 
     @abstractmethod
     def count(self, scores: Sequence[float]) -> tuple[int, str, dict[str, object]]:
@@ -62,6 +63,20 @@ class Cutoff(ABC):
             return Cut(self.max_passages, f"{reason}; capped at {self.max_passages} passages", details)
         return Cut(count, reason, details)
 
+    def within_tokens(self, cut: Cut, tokens: Sequence[int]) -> Cut:
+        """Apply the cap in tokens: ``tokens`` are those of the passages that were kept, best first. The best stays."""
+        if self.max_tokens is None:
+            return cut
+        for count, total in enumerate(accumulate(tokens)):
+            if count and total > self.max_tokens:
+                return Cut(count, f"{cut.reason}; capped at {self.max_tokens:,} tokens", cut.details)
+        return cut
+
+    def _check_caps(self) -> None:
+        for name, cap in (("max_passages", self.max_passages), ("max_tokens", self.max_tokens)):
+            if cap is not None and cap < 1:
+                raise InputError(f"{type(self).__name__}: {name} must be 1 or more, or None, not {cap}")
+
 
 @dataclass(frozen=True)
 class AdaptiveK(Cutoff):
@@ -77,6 +92,7 @@ class AdaptiveK(Cutoff):
     skip_head : share of the highest scores where none is (0.05 in the paper for aggregation over many
         documents; 0 for factoid questions).
     max_passages : cap; None for no cap but the budget.
+    max_tokens : cap on the tokens of the passages' texts, as the encoder counts them; None for none but the budget.
     """
 
     name: ClassVar[str] = "adaptive"
@@ -85,8 +101,10 @@ class AdaptiveK(Cutoff):
     skip_tail: float = 0.1
     skip_head: float = 0.0
     max_passages: int | None = 50
+    max_tokens: int | None = None
 
     def __post_init__(self) -> None:
+        self._check_caps()
         if (
             self.buffer < 0
             or not 0 <= self.skip_tail < 1
@@ -120,8 +138,10 @@ class FixedK(Cutoff):
     reads: ClassVar[frozenset[ScoreKind]] = frozenset({"dense", "lexical", "fused", "rank_fused", "relevance"})
     k: int = 10
     max_passages: int | None = None
+    max_tokens: int | None = None
 
     def __post_init__(self) -> None:
+        self._check_caps()
         if self.k < 1:
             raise InputError(f"FixedK: k must be 1 or more, not {self.k}")
 
@@ -136,6 +156,10 @@ class Threshold(Cutoff):
     name: ClassVar[str] = "threshold"
     minimum: float = 0.3
     max_passages: int | None = 50
+    max_tokens: int | None = None
+
+    def __post_init__(self) -> None:
+        self._check_caps()
 
     def count(self, scores: Sequence[float]) -> tuple[int, str, dict[str, object]]:
         kept = sum(score >= self.minimum for score in scores)

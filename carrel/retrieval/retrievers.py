@@ -279,6 +279,15 @@ class Searcher:
         ages = ((newest - when.get(int(i), newest)) / SECONDS_A_DAY for i in ids)
         return np.fromiter((fusion.recency_weight(age, half_life_days) for age in ages), np.float64, len(ids))
 
+    def chunk_tokens(self, connection: Connection, ranking: Ranking, limit: int) -> list[int]:
+        """The tokens of the first ``limit`` chunks of a ranking, as the encoder's tokenizer counted them."""
+        table, ids = schema.chunks, [int(i) for i in ranking.ids[:limit]]
+        counts: dict[int, int] = {}
+        for batch in stored.batches(ids):
+            query = select(table.c.id, table.c.tokens).where(table.c.id.in_(batch))
+            counts.update((row.id, row.tokens) for row in connection.execute(query))
+        return [counts[i] for i in ids if i in counts]
+
     def passages(self, connection: Connection, ranking: Ranking, limit: int) -> list[Passage]:
         """The first ``limit`` chunks of a ranking as passages, read from the store in this transaction.
 

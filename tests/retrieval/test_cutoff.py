@@ -153,3 +153,28 @@ def test_senseless_options_are_refused(options: dict[str, float]) -> None:
 def test_a_senseless_count_is_refused(k: int) -> None:
     with pytest.raises(InputError, match=f"k must be 1 or more, not {k}"):
         FixedK(k)
+
+
+@given(descending, st.lists(st.integers(1, 300), min_size=60, max_size=60), st.integers(1, 4000))
+def test_the_cap_in_tokens_keeps_as_many_as_fit_and_the_best_anyway(
+    scores: list[float], lengths: list[int], most: int
+) -> None:
+    for cutoff in (AdaptiveK(max_tokens=most), FixedK(8, max_tokens=most), Threshold(0.0, max_tokens=most)):
+        whole = cutoff.cut(scores, "dense")
+        cut = cutoff.within_tokens(whole, lengths[: whole.count])
+        assert 1 <= cut.count <= whole.count
+        assert cut.count == 1 or sum(lengths[: cut.count]) <= most
+        assert cut.count == whole.count or sum(lengths[: cut.count + 1]) > most
+        assert ("capped at" in cut.reason.removeprefix(whole.reason)) == (cut.count < whole.count)
+
+
+def test_without_a_cap_in_tokens_the_cut_stays() -> None:
+    cut = FixedK(3).cut([0.9, 0.8, 0.7], "dense")
+    assert FixedK(3).within_tokens(cut, [10**6] * 3) is cut
+
+
+@pytest.mark.parametrize("make", [AdaptiveK, FixedK, Threshold])
+@pytest.mark.parametrize("cap", ["max_passages", "max_tokens"])
+def test_a_cap_below_one_is_refused(make: type, cap: str) -> None:
+    with pytest.raises(InputError, match=f"{cap} must be 1 or more"):
+        make(**{cap: 0})
