@@ -15,7 +15,7 @@ XDIST   := -n $(WORKERS) --maxprocesses 8
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-# Three stamps, each made again only when pyproject.toml or the constraints change.
+# Four stamps, each made again only when pyproject.toml or the constraints change.
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "Carrel needs Python 3.10 or later; name one with make PYTHON=..." >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
@@ -28,9 +28,14 @@ $(VENV)/dev.stamp: pyproject.toml | $(VENV)/bin/python
 	$(PIP) --editable '.[dev]'
 	@touch $@ $(VENV)/core.stamp
 
-$(VENV)/all.stamp: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(PIP) --constraint constraints.txt --editable '.[dev,docs]'
+$(VENV)/docs.stamp: pyproject.toml | $(VENV)/bin/python
+	$(PIP) --editable '.[dev,docs]'
 	@touch $@ $(VENV)/dev.stamp $(VENV)/core.stamp
+
+# With torch, for the tests of training/ and of the adapters. Never without the constraints: any other torch may bring gigabytes of CUDA.
+$(VENV)/all.stamp: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) --constraint constraints.txt --editable '.[dev,docs,rerank,train]'
+	@touch $@ $(VENV)/docs.stamp $(VENV)/dev.stamp $(VENV)/core.stamp
 
 setup: $(VENV)/dev.stamp  ## make .venv and install Carrel in it, with what its tests need
 
@@ -47,17 +52,17 @@ format: $(VENV)/dev.stamp  ## let ruff mend what it can
 test: lint  ## style, types and the core tests: no torch, no network
 	$(PYTEST) $(XDIST) -m "not slow and not extras"
 
-test-all: $(VENV)/all.stamp lint export-check  ## all but the slow tests, with coverage; the shipped weights made again; the docs tables
+test-all: $(VENV)/all.stamp lint export-check  ## all but the slow tests, with coverage; the shipped weights checked; the docs tables
 	$(BIN)/python scripts/generate_docs.py --check
 	$(PYTEST) $(XDIST) -m "not slow" --cov --cov-report=term
 
-test-slow: $(VENV)/all.stamp  ## the tests that take long
+test-slow: $(VENV)/dev.stamp  ## the tests that take long
 	$(PYTEST) -m slow
 
 export-check: $(VENV)/dev.stamp
 	$(BIN)/python scripts/check_export.py
 
-docs: $(VENV)/all.stamp  ## build the documentation into site/
+docs: $(VENV)/docs.stamp  ## build the documentation into site/
 	$(BIN)/python scripts/generate_docs.py --check
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 

@@ -1,4 +1,4 @@
-"""Write the tables of the documentation that follow from the code: formats, errors, methods.
+"""Write the tables of the documentation that follow from the code or its figures: formats, errors, methods, the reader.
 
     python scripts/generate_docs.py            # write them into docs/
     python scripts/generate_docs.py --check    # change nothing; exit 1 when a page is stale
@@ -61,7 +61,24 @@ def methods() -> str:
     return table(("Name", "Kind", "Idea", "Source"), rows)
 
 
-GENERATORS: dict[str, Callable[[], str]] = {"errors": errors, "formats": formats, "methods": methods}
+def reader() -> str:
+    from reader_figures import rows
+
+    header, found = rows()
+    return table(header, found)
+
+
+def contexts() -> str:
+    from reader_figures import context_rows
+
+    header, found = context_rows()
+    return table(header, found)
+
+
+GENERATORS: dict[str, Callable[[], str]] = {
+    "errors": errors, "formats": formats, "methods": methods, "reader": reader,
+    "contexts": contexts,
+}  # fmt: skip
 
 
 def generated(page: str) -> str:

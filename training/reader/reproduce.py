@@ -1,0 +1,97 @@
+"""Make the shipped reader from its data: every stage goes on where it stopped, Ctrl-C loses nothing.
+
+    mine       candidates for every question, by Carrel's own retriever        minutes
+    train      the model, in bfloat16                                          hours on two cores
+    export     its averaged weights as one int8 ONNX graph                     seconds
+    calibrate  probabilities and thresholds, on held-out documents             minutes
+    ask        how sure answers are, asked of a library of all paragraphs      minutes
+    precision  the int8 graph against float32, on held-out documents           minutes
+    evaluate   figures on the development sets                                 minutes
+    write      provenance.json, README.md (the model card) and results.json    seconds
+
+A stage is done again only when what it is made of has changed; an interrupted one goes on.
+
+Examples
+--------
+    python training/reader/reproduce.py --data DATA
+    python training/reader/reproduce.py --data DATA --stages export,calibrate,evaluate,write
+    python training/reader/reproduce.py --data DATA --small --out /tmp/reader    # a toy, in about a minute
+
+DATA is a folder with train/ and reader_dev/, whose files are gzipped JSONL (see data.py).
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from pathlib import Path
+
+from config import FULL, SMALL
+from stages import STAGES, Run, say
+
+ROOT = Path(__file__).resolve().parents[2]
+SHIPPED = ROOT / "carrel" / "models" / "reader"
+ENVIRONMENT = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "32"}
+"""Read when torch first computes. Batches have thousands of lengths: with oneDNN's own 1,024 primitives kept, a
+step takes ten times as long; the weights are the same."""
+
+
+def options() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=os.environ.get("CARREL_DATA"), help="the data folder")
+    parser.add_argument("--work", type=Path, help="candidates, checkpoints, logs (default: in training/reader/.work)")
+    parser.add_argument("--out", type=Path, help="the model's folder (default: carrel/models/reader)")
+    parser.add_argument("--results", type=Path, help="all figures (default: training/reader/results.json, or in --out)")
+    parser.add_argument("--stages", default=",".join(STAGES), help="those to run, with commas (default: all)")
+    parser.add_argument("--wheel", type=Path, help="a downloaded wheel of the embedder's package")
+    parser.add_argument(
+        "--small", action="store_true", help="a toy, in a minute; never in the place of the shipped one"
+    )
+    parser.add_argument("--epochs", type=float, help="passes over the data")
+    parser.add_argument(
+        "--limit", type=int, help="questions of each set to calibrate and measure on (to try things out)"
+    )
+    chosen = parser.parse_args()
+    if chosen.data is None:
+        parser.error("name the data folder with --data or CARREL_DATA")
+    unknown = sorted({*chosen.stages.split(",")} - {*STAGES})
+    if unknown:
+        parser.error(f"no stage {', '.join(unknown)}; there are {', '.join(STAGES)}")
+    return chosen
+
+
+def run(chosen: argparse.Namespace) -> None:
+    """Run the chosen stages in their order."""
+    config = SMALL if chosen.small else FULL
+    if chosen.epochs is not None:
+        config = config.with_changes(epochs=chosen.epochs)
+    work = chosen.work or Path(__file__).with_name(".work") / ("small" if chosen.small else "full")
+    out = chosen.out or (work / "model" if chosen.small else SHIPPED)
+    results = chosen.results or (Path(__file__).with_name("results.json") if out == SHIPPED else out / "results.json")
+    whole = Run(Path(chosen.data), work, out, results, config, chosen.wheel, chosen.limit)
+    for name, stage in STAGES.items():
+        if name in chosen.stages.split(","):
+            started = time.monotonic()
+            say(f"== {name}")
+            stage(whole)
+            say(f"{name}: {time.monotonic() - started:.0f} s")
+
+
+def main() -> int:
+    """Run, and say how to go on where it was stopped."""
+    chosen = options()
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    try:
+        run(chosen)
+    except KeyboardInterrupt:
+        say("stopped; the same command goes on from here")
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,75 @@
+"""Questions made unanswerable by another name, number or word in them, as people wrote them for SQuAD 2.0.
+
+Reference: Rajpurkar et al., "Know What You Don't Know: Unanswerable Questions for SQuAD", arXiv 1806.03822
+(entity swaps, antonyms and negations are what its authors found in theirs).
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Sequence
+
+from data import Question, normal
+
+_NAME = re.compile(r"(?<=\w )[A-Z][\w’-]+(?: (?:of |the |de )?[A-Z][\w’-]+)*")
+_YEAR = re.compile(r"\b(?:1[0-9]|20)[0-9]{2}\b")
+_NUMBER = re.compile(r"(?<![\w.,])\d{1,3}(?:[.,]\d+)*(?![\w])")
+_VERB = re.compile(r"\b(did|does|do|is|are|was|were|has|have|had|can|could|will|would)\b", re.IGNORECASE)
+_OPPOSITES = (
+    "first last,before after,highest lowest,largest smallest,most least,more less,north south,east west,"
+    "northern southern,eastern western,oldest youngest,earliest latest,began ended,increase decrease,"
+    "increased decreased,won lost,best worst,male female,men women,old new,high low,higher lower,long short,"
+    "early late,start end,inside outside,above below,maximum minimum,positive negative,rich poor,private public,"
+    "internal external,major minor,common rare,large small,allowed forbidden,same different,strong weak"
+)
+OPPOSITES = {a: b for pair in _OPPOSITES.split(",") for x, y in (pair.split(),) for a, b in ((x, y), (y, x))}
+_OPPOSITE = re.compile(rf"\b({'|'.join(OPPOSITES)})\b")
+
+
+class Swaps:
+    """Knows the names, years and numbers of all questions, and puts one of them in another's place."""
+
+    def __init__(self, questions: Sequence[Question]) -> None:
+        self.known = [
+            sorted({found for q in questions for found in pattern.findall(q.question)})
+            for pattern in (_NAME, _YEAR, _NUMBER)
+        ]
+
+    def changed(self, question: Question, chance: random.Random) -> str | None:
+        """The question with one thing changed; None when it has nothing that can be."""
+        ways = [self._swapped, self._opposite, self._negated]
+        for way in chance.sample(ways, len(ways)):
+            result = way(question, chance)
+            if result is not None and normal(result) != normal(question.question):
+                return result
+        return None
+
+    def _swapped(self, question: Question, chance: random.Random) -> str | None:
+        """Another name, year or number; one of the same paragraph where it has any, for that is harder to tell."""
+        text = question.question
+        answers = {question.context[start:end] for start, end in question.answers}
+        for pattern, known in chance.sample(list(zip((_NAME, _YEAR, _NUMBER), self.known, strict=True)), 3):
+            places = [m for m in pattern.finditer(text) if m.group() in question.context]
+            if not places:
+                continue
+            place = chance.choice(places)
+            near = sorted({m.group() for m in pattern.finditer(question.context)} - answers)
+            near = [name for name in near if name not in text and place.group() not in name]
+            options = near if near and chance.random() < 0.5 else known
+            if options:
+                return text[: place.start()] + chance.choice(options) + text[place.end() :]
+        return None
+
+    def _opposite(self, question: Question, chance: random.Random) -> str | None:
+        places = list(_OPPOSITE.finditer(question.question))
+        if not places:
+            return None
+        place = chance.choice(places)
+        return question.question[: place.start()] + OPPOSITES[place.group()] + question.question[place.end() :]
+
+    def _negated(self, question: Question, chance: random.Random) -> str | None:
+        place = _VERB.search(question.question)
+        if place is None or chance.random() < 0.6:  # a rare way of asking
+            return None
+        return f"{question.question[: place.end()]} not{question.question[place.end() :]}"

