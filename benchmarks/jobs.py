@@ -13,6 +13,9 @@ from typing import Any
 from environments import HERE, Environments, worker_environment
 from registry import PACKAGE_IMPORT, SETUP_IMPORT, TIMING_CORPUS, Variant
 
+SAVED = {"cold_load", "latency", "modes_cold", "modes_latency"}
+"""Tasks that start from a saved index."""
+
 
 class MeasurementError(RuntimeError):
     """A worker failed; the message holds the end of its log."""
@@ -38,7 +41,7 @@ class Workers:
         """Run one timing task once."""
         if task == "import":
             return self._import(variant)
-        if task in {"cold_load", "latency"}:
+        if task in SAVED:
             return self._run(task, variant, self.saved_index(variant))
         with tempfile.TemporaryDirectory(dir=self.work) as store:
             return self._run(task, variant, Path(store) / "store")

@@ -11,9 +11,9 @@ from typing import Any
 from corpora import Document, Question, load_documents, load_questions, question_sets
 from counting import TokenCounter
 from memo import memoise
-from registry import DEPTH, RANKING_DEPTH, WHOLE, Variant, budgets_of
-from scoring import SpanScorer, context_scores, ranking_scores
-from systems.base import System
+from registry import DEPTH, FIRST_DEPTH, RANKING_DEPTH, WHOLE, Variant
+from scoring import SpanScorer, context_scores, ranking_scores, reply_scores
+from systems.base import FilledContext, System
 
 SPAN_SETS = {"spans", "qmsum"}
 RANKED_SETS = {"scifact"}
@@ -41,42 +41,96 @@ def measure_quality(job: dict[str, Any], variant: Variant, system: System) -> di
     for name in question_sets(corpus):
         prefix = f"{name}/" if corpus == WHOLE else ""
         questions = load_questions(data, name, limit, prefix)
-        result["sets"][name] = measure_set(name, questions, documents, system, counter)
+        result["sets"][name] = measure_set(name, questions, documents, variant.budgets(name), system, counter)
         progress(f"{name}: {len(questions)} questions, {time.perf_counter() - started:.0f} s")
     if memo is not None:
         result["memo"] = {"found": memo.found, "embedded": memo.embedded}
     return result
 
 
+class SetScores:
+    """The scores of one set's questions, row by row, and what becomes of them in the end."""
+
+    def __init__(self, budgets: Sequence[int], system: System, counter: TokenCounter, spans: SpanScorer | None) -> None:
+        """Take what stays the same for all questions; `budgets` are those of this system."""
+        self.budgets, self.system, self.counter, self.spans = budgets, system, counter, spans
+        self.rows: dict[tuple[str, ...], list[dict[str, float]]] = {("budgets", str(budget)): [] for budget in budgets}
+        self.over = 0
+
+    def add(self, question: Question, where: tuple[str, ...], scores: dict[str, float]) -> None:
+        """Keep a question's scores under the place where the result will hold them."""
+        self.rows.setdefault(where, []).append(scores)
+
+    def contexts(self, question: Question) -> None:
+        """Score the contexts at each budget, with nothing and with one stage left out, and at the default."""
+        found: dict[tuple[str, ...], dict[int, FilledContext]] = {
+            (): self.system.contexts(question.text, self.budgets, DEPTH, self.counter)
+        }
+        for name, contexts in self.system.ablations(question.text, self.budgets, self.counter).items():
+            found["ablations", name] = contexts
+        for where, contexts in found.items():
+            for budget, context in contexts.items():
+                place = (*(where or ("budgets",)), str(budget))
+                self.add(question, place, context_scores(question, context, self.spans))
+                self.over += context.tokens > budget
+        default = self.system.default_context(question.text, self.counter)
+        self.add(question, ("default",), context_scores(question, default, self.spans))
+
+    def rankings(self, question: Question) -> None:
+        """Score the ranking of documents to its depth."""
+        ranked = self.system.search(question.text, RANKING_DEPTH)
+        self.add(question, ("ranking",), ranking_scores(question, ranked))
+        for name, pieces in self.system.rankings(question.text, RANKING_DEPTH).items():
+            self.add(question, ("rankings", name), ranking_scores(question, pieces))
+
+    def answers(self, question: Question) -> None:
+        """Score what is found first, and the answers of a system that gives any."""
+        for name, pieces in self.system.rankings(question.text, FIRST_DEPTH).items():
+            first = {"hit@1": ranking_scores(question, pieces)["hit@1"]}
+            self.add(question, ("rankings", name), first)
+        for name, reply in self.system.replies(question.text).items():
+            self.add(question, ("replies", name), reply_scores(question, reply))
+
+    def result(self, questions: int) -> dict[str, Any]:
+        """Return the means and every question's scores."""
+        result: dict[str, Any] = {"questions": questions, "budgets": {}, "default": {}, "ranking": {}}
+        for (*path, last), rows in self.rows.items():
+            table = result
+            for part in path:
+                table = table.setdefault(part, {})
+            table[last] = columns(rows)
+        unlocated = self.spans.unlocated if self.spans else 0
+        return {**result, "contexts_over_budget": self.over, "pieces_not_located": unlocated}
+
+
 def measure_set(
-    name: str, questions: Sequence[Question], documents: Sequence[Document], system: System, counter: TokenCounter
+    name: str,
+    questions: Sequence[Question],
+    documents: Sequence[Document],
+    budgets: Sequence[int],
+    system: System,
+    counter: TokenCounter,
 ) -> dict[str, Any]:
-    """Ask one set's questions and return their scores by budget, at the default, and by rank."""
+    """Ask one set's questions and return their scores by budget, at the default, and by rank.
+
+    One question after another: what the reader has read for it serves all of its contexts.
+    """
     if name not in ANSWER_SETS:  # long-form answers are never found word for word
         questions = [Question(q.id, q.text, (), q.gold) for q in questions]
     spans = None
     if name in SPAN_SETS:
         wanted = {gold for question in questions for gold in question.gold_documents}
         spans = SpanScorer([d for d in documents if d.id in wanted], counter, system.handed_over)
-    budgets = budgets_of(name)
-    at_budget: dict[int, list[dict[str, float]]] = {budget: [] for budget in budgets}
-    at_default, ranked = [], []
-    over = 0
-    for question in questions:
-        for budget, context in system.contexts(question.text, budgets, DEPTH, counter).items():
-            at_budget[budget].append(context_scores(question, context, spans))
-            over += context.tokens > budget
-        at_default.append(context_scores(question, system.default_context(question.text, counter), spans))
+    scores = SetScores(budgets, system, counter, spans)
+    for number, question in enumerate(questions, 1):
+        scores.contexts(question)
         if name in RANKED_SETS:
-            ranked.append(ranking_scores(question, system.search(question.text, RANKING_DEPTH)))
-    return {
-        "questions": len(questions),
-        "budgets": {str(budget): columns(rows) for budget, rows in at_budget.items()},
-        "default": columns(at_default),
-        "ranking": columns(ranked),
-        "contexts_over_budget": over,
-        "pieces_not_located": spans.unlocated if spans else 0,
-    }
+            scores.rankings(question)
+        if name in ANSWER_SETS:
+            scores.answers(question)
+        if number % 100 == 0:
+            progress(f"{name}: {number} of {len(questions)} questions")
+    return scores.result(len(questions))
 
 
 def columns(rows: Sequence[dict[str, float]]) -> dict[str, dict[str, Any]]:

@@ -9,10 +9,14 @@ DEPTH = 60
 """Ranked pieces a peer is asked for when a budget is to be filled."""
 RANKING_DEPTH = 300
 """Ranked pieces asked for when documents are ranked (enough for 100 different ones)."""
+FIRST_DEPTH = 10
+"""Passages asked for where only the first document counts; what a search gives by default."""
 QUESTIONS = 1000
 """Questions of one corpus at most; a seeded sample where there are more."""
 BUDGETS = (250, 500, 1000, 2000)
 SPAN_BUDGETS = (200, 400, 800)
+CARREL_BUDGETS = {"squad": (100,), "nq": (100,)}
+"""Further budgets, at which only Carrel is measured."""
 WHOLE = "whole"
 SETS = ("squad", "nq", "musique", "hotpotqa", "scifact", "spans", "qmsum", "squality")
 """Every corpus; together they are the whole collection."""
@@ -25,11 +29,20 @@ COLD_CORPUS = "squad"
 COLD_DOCUMENTS = 5
 WARM_UPS = 10
 LATENCY_QUESTIONS = 200
+CARREL = "carrel-default"
+"""Carrel as it comes: the reader orders and prunes what was found."""
+FAST = "carrel-fast"
+"""Carrel without the reader: retrieval alone, as the peers do. It stands beside them in the timings."""
 
 
 def budgets_of(question_set: str) -> tuple[int, ...]:
-    """Return the token budgets at which a question set is measured."""
+    """Return the token budgets at which a question set is measured for every system."""
     return SPAN_BUDGETS if question_set == "spans" else BUDGETS
+
+
+def all_budgets_of(question_set: str) -> tuple[int, ...]:
+    """Return the budgets of a set, those of Carrel alone among them."""
+    return (*CARREL_BUDGETS.get(question_set, ()), *budgets_of(question_set))
 
 
 @dataclass(frozen=True)
@@ -48,9 +61,25 @@ class Variant:
         """Name used in file names and on the command line."""
         return f"{self.system}-{self.name}"
 
+    @property
+    def is_peer(self) -> bool:
+        """Whether it is another system than Carrel."""
+        return self.system != "carrel"
+
+    def budgets(self, question_set: str) -> tuple[int, ...]:
+        """Return the budgets at which this variant is measured."""
+        return budgets_of(question_set) if self.is_peer else all_budgets_of(question_set)
+
 
 VARIANTS = (
-    Variant("carrel", "default", "Carrel", "systems.carrel_system", "CarrelSystem", "`carrel.open`, defaults"),
+    Variant(
+        "carrel", "default", "Carrel", "systems.carrel_system", "CarrelSystem",
+        "`carrel.open(folder)`, defaults: the reader orders and prunes the best 32 passages",
+    ),
+    Variant(
+        "carrel", "fast", "Carrel fast", "systems.carrel_system", "CarrelSystem",
+        '`carrel.open(folder, mode="fast")`: retrieval alone',
+    ),
     Variant(
         "langchain", "dense", "LangChain", "systems.langchain_system", "LangChainSystem",
         "RecursiveCharacterTextSplitter(1000, 200), HuggingFaceEmbeddings, FAISS, k = 4",

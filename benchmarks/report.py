@@ -3,51 +3,32 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 
 from bootstrap import RESAMPLES, paired_difference
 from metrics import DEFINITIONS, FURTHER, HEADLINE, NAMES
-from plots import bars, recall_against_tokens
+from plots import bars, reader_recall, recall_against_tokens
 from prose import DIFFERENCES, INTRODUCTION, METHOD
+from reader_report import reader_section
+from reader_targets import outcomes as reader_outcomes
 from readme import write as write_readme
-from registry import CORPORA, SEED, WHOLE, WHOLE_SETS, budgets_of
-from results import CARREL, Results
+from registry import CORPORA, SEED, WHOLE, WHOLE_SETS, all_budgets_of, variant_of
+from results import CARREL, FAST, Results
+from tables import score, spread, table
 from targets import outcomes
 
 HERE = Path(__file__).resolve().parent
-Row = Sequence[str]
-
-
-def table(head: Row, rows: Sequence[Row], *, words: bool = False) -> str:
-    """Return a Markdown table; columns after the first are right-aligned unless they hold words."""
-    lines = [head, ["---", *["---" if words else "---:"] * (len(head) - 1)], *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def score(value: float | None) -> str:
-    """Show a share of one, or a dash."""
-    return "-" if value is None else f"{value:.3f}"
-
-
-def spread(values: Sequence[float], digits: int = 2) -> str:
-    """Show the median and, where there are several rounds, the least and the greatest."""
-    if not values:
-        return "-"
-    if len(values) == 1:
-        return f"{values[0]:,.{digits}f}"
-    return f"{median(values):,.{digits}f} ({min(values):,.{digits}f} to {max(values):,.{digits}f})"
 
 
 def ratio(results: Results, task: str, key: str, field: str) -> str:
-    """Show the median over the rounds of a variant's timing divided by Carrel's."""
+    """Show the median over the rounds of a variant's timing divided by that of Carrel fast."""
     ratios = results.ratios(task, key, field)
     return f"{median(ratios):.2f}" if ratios else "-"
 
 
 def timing_table(results: Results, task: str, fields: dict[str, tuple[str, int]], compared: str) -> str:
-    """Return one row a variant: its fields, and the ratio of one of them to Carrel's."""
+    """Return one row a variant: its fields, and the ratio of one of them to that of Carrel fast."""
     rows = [
         [
             variant.label,
@@ -59,7 +40,7 @@ def timing_table(results: Results, task: str, fields: dict[str, tuple[str, int]]
     ]
     if not rows:
         return "Not measured yet."
-    head = ["", *(name for name, _ in fields.values()), f"{fields[compared][0]}, to Carrel's"]
+    head = ["", *(name for name, _ in fields.values()), f"{fields[compared][0]}, to Carrel fast's"]
     loads = [entry["load_before"] for entry in results.timing[task]["rounds"] if entry["load_before"] is not None]
     counted = f"Rounds: {len(results.timing[task]['rounds'])}; load before them: {spread(loads)}."
     return f"{table(head, rows)}\n\n{counted}"
@@ -99,40 +80,52 @@ def timing_section(results: Results, assets: Path) -> list[str]:
 
 def search_latency(results: Results) -> list[str]:
     """Return what Carrel's plain search takes, which is nearer to what the peers' calls do."""
-    calls = [call["search"] for call in results.rounds("latency", CARREL, "calls") if "search" in call]
+    calls = [call["search"] for call in results.rounds("latency", FAST, "calls") if "search" in call]
     if not calls:
         return []
     shown = [spread([call[field] for call in calls], 1) for field in ("p50_ms", "p95_ms")]
     return [f"`library.search` alone, without selecting, packing and rendering: p50 {shown[0]} ms, p95 {shown[1]} ms."]
 
 
-def difference_row(results: Results, corpus: str, name: str, metric: str) -> list[str] | None:
-    """Return Carrel minus the best peer at each budget, with its interval; None without both."""
+def difference_row(results: Results, key: str, corpus: str, name: str, metric: str) -> list[str] | None:
+    """Return a variant of Carrel minus the best peer at each budget, with its interval; None without both."""
     cells = []
-    for where in (*map(str, budgets_of(name)),):
+    for where in map(str, shown_budgets(results, corpus, name)):
         peer = results.best_peer(corpus, name, where, metric)
-        ours = results.values(CARREL, corpus, name, where, metric)
+        ours = results.values(key, corpus, name, where, metric)
         theirs = results.values(peer, corpus, name, where, metric) if peer else None
-        if ours is None or theirs is None:
-            return None
+        if ours is None or theirs is None or len(ours) != len(theirs):
+            cells.append("-")
+            continue
         found = paired_difference(ours, theirs, SEED)
         cells.append(f"{found.mean:+.3f} [{found.low:+.3f}, {found.high:+.3f}]")
-    return ["Carrel minus best peer", *cells, "", ""]
+    return [f"{variant_of(key).label} minus best peer", *cells, "", ""] if set(cells) != {"-"} else None
+
+
+def shown_budgets(results: Results, corpus: str, name: str) -> list[int]:
+    """Return the budgets at which any variant was measured on a question set."""
+    known = [s["budgets"] for v in results.variants if (s := results.question_set(v.key, corpus, name))]
+    return [budget for budget in all_budgets_of(name) if any(str(budget) in budgets for budgets in known)]
 
 
 def quality_table(results: Results, corpus: str, name: str, metric: str) -> str | None:
     """Return a metric of every variant at each budget and at its own default."""
-    budgets = [str(budget) for budget in budgets_of(name)]
+    budgets = [str(budget) for budget in shown_budgets(results, corpus, name)]
     rows = []
     for variant in results.variants:
         means = [results.mean(variant.key, corpus, name, budget, metric) for budget in budgets]
-        if None not in means:
-            own = [results.mean(variant.key, corpus, name, "default", m) for m in (metric, "tokens")]
-            rows.append([variant.label, *map(score, means), score(own[0]), f"{own[1] or 0:,.0f}"])
+        if set(means) == {None}:
+            continue
+        own = [results.mean(variant.key, corpus, name, "default", m) for m in (metric, "tokens")]
+        rows.append([variant.label, *map(score, means), score(own[0]), f"{own[1] or 0:,.0f}"])
+        whole = [results.mean(variant.key, corpus, name, f"ablations/no_prune/{budget}", metric) for budget in budgets]
+        if set(whole) != {None}:
+            rows.append([f"{variant.label}, not pruned", *map(score, whole), "", ""])
     if not rows:
         return None
-    if difference := difference_row(results, corpus, name, metric):
-        rows.append(difference)
+    for key in (CARREL, FAST):
+        if difference := difference_row(results, key, corpus, name, metric):
+            rows.append(difference)
     return table(["", *(f"{int(budget):,}" for budget in budgets), "own default", "its tokens"], rows)
 
 
@@ -187,8 +180,14 @@ def chunk_section(results: Results) -> list[str]:
 def target_section(results: Results) -> list[str]:
     """Return the targets with what was measured."""
     words = {True: "met", False: "**not met**", None: "not measured"}
-    rows = [[outcome.target, outcome.measured, words[outcome.met]] for outcome in outcomes(results)]
-    return ["## Targets", table(["target", "measured", ""], rows, words=True)]
+    parts = ["## Targets"]
+    for title, found in (
+        ("Retrieval alone, which is what the peers do (`Carrel fast`):", outcomes(results)),
+        ("With the reader, which is the default (`Carrel`):", reader_outcomes(results)),
+    ):
+        rows = [[outcome.target, outcome.measured, words[outcome.met]] for outcome in found]
+        parts += [title, table(["target", "measured", ""], rows, words=True)]
+    return parts
 
 
 def machine_section(results: Results) -> list[str]:
@@ -233,6 +232,7 @@ def document(results: Results, assets: Path) -> str:
         *quality_section(results, "The whole collection", whole, assets / "recall-whole.svg"),
         *quality_section(results, "Each corpus alone", alone, assets / "recall-alone.svg"),
         *chunk_section(results),
+        *reader_section(results),
         *timing_section(results, assets),
         "## How the numbers came about",
         METHOD.format(resamples=f"{RESAMPLES:,}"),
@@ -252,6 +252,7 @@ def main() -> None:
     options = parser.parse_args()
     results = Results(options.results)
     page = document(results, options.docs / "assets")
+    reader_recall(results, options.docs / "assets" / "reader-tokens.svg")
     options.docs.mkdir(parents=True, exist_ok=True)
     (options.docs / "benchmarks.md").write_text(page, encoding="utf-8")
     write_readme(results, options.docs.parent / "README.md")

@@ -7,9 +7,10 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from registry import VARIANTS, Variant
+from registry import CARREL, FAST, VARIANTS, Variant
 
-CARREL = "carrel-default"
+__all__ = ["CARREL", "FAST", "Column", "Results"]
+
 Column = dict[str, Any]
 
 
@@ -49,12 +50,16 @@ class Results:
         return file["sets"].get(name) if file else None
 
     def column(self, key: str, corpus: str, name: str, where: str, metric: str) -> Column | None:
-        """Return one metric's column; `where` is a budget, `default` or `ranking`."""
+        """Return one metric's column.
+
+        `where` is a budget, `default` or `ranking`, or names what is measured for Carrel only: `rankings/dense`,
+        `replies/ask`, `ablations/no_prune/250`.
+        """
         scores = self.question_set(key, corpus, name)
-        if scores is None:
-            return None
-        rows = scores[where] if where in {"default", "ranking"} else scores["budgets"].get(where)
-        return rows.get(metric) if rows else None
+        path = f"budgets/{where}" if where.isdigit() else where
+        for part in path.split("/"):
+            scores = (scores or {}).get(part)
+        return scores.get(metric) if scores else None
 
     def mean(self, key: str, corpus: str, name: str, where: str, metric: str) -> float | None:
         """Return a metric's mean over the questions."""
@@ -70,7 +75,7 @@ class Results:
 
     def best_peer(self, corpus: str, name: str, where: str, metric: str) -> str | None:
         """Return the peer with the highest mean of a metric."""
-        means = {v.key: self.mean(v.key, corpus, name, where, metric) for v in self.variants if v.key != CARREL}
+        means = {v.key: self.mean(v.key, corpus, name, where, metric) for v in self.variants if v.is_peer}
         known = {key: mean for key, mean in means.items() if mean is not None}
         return max(known, key=lambda key: known[key]) if known else None
 
@@ -80,8 +85,8 @@ class Results:
         return [entry["measured"][key][field] for entry in rounds if field in entry["measured"].get(key, {})]
 
     def ratios(self, task: str, key: str, field: str) -> list[float]:
-        """Return, round by round, a variant's timing divided by Carrel's."""
-        own, carrel = self.rounds(task, key, field), self.rounds(task, CARREL, field)
+        """Return, round by round, a variant's timing divided by that of Carrel fast."""
+        own, carrel = self.rounds(task, key, field), self.rounds(task, FAST, field)
         return [a / b for a, b in zip(own, carrel, strict=False)]
 
     def typical(self, task: str, key: str, field: str) -> float | None:

@@ -18,17 +18,20 @@ from typing import Any
 from environments import HERE, REPOSITORY, Environments, worker_environment
 from jobs import MeasurementError, Workers
 from machine import load_average, manifest
-from registry import CORPORA, SEED, VARIANTS, Variant, variants_of
+from registry import CARREL, CORPORA, SEED, VARIANTS, Variant, variants_of
 
-TASKS = ("quality", "ingest", "cold", "latency", "import")
+TASKS = ("quality", "ingest", "cold", "latency", "import", "modes")
 TIMINGS = {
     "ingest": ("ingest",),
     "cold": ("cold_load", "cold_ingest"),
     "latency": ("latency",),
     "import": ("import",),
+    "modes": ("modes_cold", "modes_latency"),
 }
-ROUNDS = {"ingest": 3, "cold_load": 5, "cold_ingest": 5, "latency": 3, "import": 5}
-WARM_UP_ROUND = {"cold_load", "cold_ingest", "import"}
+ROUNDS = {
+    "ingest": 3, "cold_load": 5, "cold_ingest": 5, "latency": 3, "import": 5, "modes_cold": 5, "modes_latency": 3,
+}  # fmt: skip
+WARM_UP_ROUND = {"cold_load", "cold_ingest", "import", "modes_cold"}
 """Tasks with one unrecorded round first: files and byte code are then in the page cache for everyone."""
 
 
@@ -81,7 +84,9 @@ class Run:
     def timing(self, task: str) -> None:
         """Measure a timing task in rounds, every variant once a round, so that drift meets all of them."""
         path = self.out / "timing" / f"{task}.json"
-        variants = self.variants
+        variants = [variant for variant in self.variants if is_timed(variant, task)]
+        if not variants:
+            return
         if task == "import":  # variants of a system import the same
             variants = list({variant.system: variant for variant in reversed(variants)}.values())[::-1]
         wanted = {variant.key: self._conditions(variant) for variant in variants}
@@ -117,6 +122,15 @@ class Run:
     def _fail(self, message: str) -> None:
         self.failures.append(message)
         self.progress(f"FAILED {message}")
+
+
+def is_timed(variant: Variant, task: str) -> bool:
+    """Return whether a variant takes part in a timing task.
+
+    Beside the peers, which only retrieve, stands Carrel fast, which does the same; its modes are timed among
+    themselves.
+    """
+    return not variant.is_peer if task in TIMINGS["modes"] else variant.key != CARREL
 
 
 def write_json(path: Path, value: object) -> None:

@@ -6,12 +6,13 @@ import math
 import re
 import string
 from bisect import bisect_left, bisect_right
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 
 from corpora import Document, Question
 from counting import TokenCounter
-from systems.base import FilledContext, Piece
+from systems.base import FilledContext, Piece, Reply
 
 ARTICLES = re.compile(r"\b(a|an|the)\b")
 PUNCTUATION = str.maketrans("", "", string.punctuation)
@@ -123,13 +124,37 @@ def context_scores(question: Question, context: FilledContext, spans: SpanScorer
 
 
 def ranking_scores(question: Question, pieces: Sequence[Piece]) -> dict[str, float]:
-    """Return nDCG@10 and recall of the gold documents over the ranked, deduplicated documents."""
+    """Return the scores of the ranked, deduplicated documents: nDCG@10, recall, and whether the first is gold."""
     ranked = list(dict.fromkeys(piece.document_id for piece in pieces))
     gold = question.gold_documents
     gain = sum(1 / math.log2(rank + 2) for rank, document in enumerate(ranked[:10]) if document in gold)
     ideal = sum(1 / math.log2(rank + 2) for rank in range(min(10, len(gold))))
     return {
+        "hit@1": float(bool(ranked) and ranked[0] in gold),
         "ndcg@10": gain / ideal,
         "recall@10": len(gold & set(ranked[:10])) / len(gold),
         "recall@100": len(gold & set(ranked[:100])) / len(gold),
     }
+
+
+def reply_scores(question: Question, reply: Reply) -> dict[str, float]:
+    """Return exact match of the first answer and of the first three, F1 of the first, and whether it abstained.
+
+    As in SQuAD's evaluation, against the nearest of the gold answers; an abstention is an error, for every
+    question here has an answer.
+    """
+    gold = [answer for answer in map(normalised, question.answers) if answer]
+    given = [normalised(answer) for answer in reply.answers]
+    return {
+        "em": float(any(answer in gold for answer in given[:1])),
+        "em3": float(any(answer in gold for answer in given[:3])),
+        "f1": max((word_f1(given[0], answer) for answer in gold), default=0.0) if given else 0.0,
+        "abstained": float(reply.abstained),
+    }
+
+
+def word_f1(given: str, gold: str) -> float:
+    """Return the harmonic mean of the shares of words that two normalised texts have in common."""
+    ours, theirs = given.split(), gold.split()
+    common = (Counter(ours) & Counter(theirs)).total()
+    return 2 * common / (len(ours) + len(theirs)) if common else 0.0

@@ -26,18 +26,28 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 from sqlalchemy import Connection
-from study_adaptive import KINDS, METRICS, measure
+from study_adaptive import CORPORA, KINDS, measure
 from study_results import Table, write_json
+from study_savings import Pooled
 
 import carrel
 from carrel.embeddings.base import Vectors
 from carrel.embeddings.minilm import MiniLM
 from carrel.evaluation import Dataset, evaluate, load_collection, load_dataset
+from carrel.reader import methods
+from carrel.reader.methods import Reader
+from carrel.reader.model import ReaderModel
 from carrel.retrieval.retrievers import Ranking, Retriever, Searcher
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 RESULTS = REPOSITORY / "benchmarks" / "results" / "evaluation"
-CONFIGURATIONS = ("first", "default", "dense", "lexical", "rank_fused", "adaptive")
+CONFIGURATIONS = (
+    "first", "fast", "dense", "lexical", "rank_fused", "default", "no_rerank", "no_prune", "adaptive",
+)  # fmt: skip
+THOROUGH = ("squad", "nq", "musique", "hotpotqa")
+"""Sets on which a hundred passages are read, too; elsewhere that would take hours."""
+REMEMBERED = 400_000
+"""Readings kept in memory (windows): a passage is read once for a question, whatever row and budget asks for it."""
 COLLECTION = ("squad", "nq", "musique", "hotpotqa", "scifact", "spans", "qmsum", "squality")
 SETS = ("squad", "nq", "musique", "hotpotqa", "spans", "scifact")
 WHOLE = "whole"
@@ -79,6 +89,14 @@ def remembered_rankings() -> Iterator[None]:
         return rankings[key]
 
     with patch.object(Searcher, "rank", remembered):
+        yield
+
+
+@contextmanager
+def remembered_readings() -> Iterator[None]:
+    """Let the reader keep what it read, so that a set of any size is read once for all rows."""
+    reader = Reader(ReaderModel(remembered=REMEMBERED))
+    with patch.object(methods, "shipped_reader", lambda: reader):
         yield
 
 
@@ -128,7 +146,7 @@ class Study:
                 continue
             evaluation = evaluate(
                 self.load(name),
-                CONFIGURATIONS,
+                [*CONFIGURATIONS, *(["thorough"] if name in THOROUGH else [])],
                 library_path=self.work,
                 progress=self.progress(name),
                 seed=SEED,
@@ -137,8 +155,8 @@ class Study:
             Table.of(evaluation).write(path)
 
     def adaptive(self) -> None:
-        """Run the cutoffs, over two sets alone and over three in the whole collection."""
-        for name, corpora in {"squad": ["squad"], "nq": ["nq"], WHOLE: list(METRICS)}.items():
+        """Run the cutoffs, over two sets alone and over several in the whole collection."""
+        for name in ("squad", "nq", WHOLE):
             paths = {kind: self.out / f"adaptive-{name}-{kind}.json" for kind in KINDS}
             missing = [kind for kind, path in paths.items() if not self.is_kept(path)]
             if not missing:
@@ -146,16 +164,19 @@ class Study:
             dataset = self.load(name)
             with self.library_of(dataset) as library:
                 for kind in missing:
-                    studies = []
-                    for corpus in corpora:
+                    studies, pooled = [], Pooled()
+                    for corpus in CORPORA[kind] if name == WHOLE else [name]:
                         tell = self.progress(f"{name}, {corpus}")
 
                         def step(done: int, total: int, kind: str = kind, tell: Any = tell) -> None:
                             tell(f"cutoffs on {kind} scores", done, total)
 
-                        studies.append(measure(library, dataset, corpus, kind, step))
+                        studies.append(measure(library, dataset, corpus, kind, step, pooled))
                     manifest = {"seed": SEED, "fingerprint": dataset.fingerprint, "python": platform.python_version()}
-                    write_json(paths[kind], {"manifest": manifest, "studies": studies})
+                    content = {"manifest": manifest, "studies": studies}
+                    if kind == "relevance":
+                        content["savings"] = pooled.savings(SEED)
+                    write_json(paths[kind], content)
 
     def library_of(self, dataset: Dataset) -> carrel.Library:
         """Open the library that `tables` left for these documents, or fill it now."""
@@ -184,7 +205,7 @@ def main() -> int:
         return write_report(options.out, REPOSITORY / "docs")
     if options.data is None:
         parser.error("say where the data is: --data DIR, or CARREL_DATA")
-    with tempfile.TemporaryDirectory(prefix="carrel-study-") as temporary, remembered_rankings():
+    with tempfile.TemporaryDirectory(prefix="carrel-study-") as temporary, remembered_rankings(), remembered_readings():
         study = Study(options, options.work or Path(temporary))
         if options.adaptive:
             study.adaptive()

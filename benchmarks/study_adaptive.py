@@ -6,6 +6,7 @@ kept, so every question is packed once for each count that any cutoff asks for.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -13,20 +14,29 @@ from typing import Any, ClassVar
 
 import numpy as np
 from study_results import pack, unpack
+from study_savings import Pooled
 
-from carrel import AdaptiveK, FixedK, Library
+from carrel import AdaptiveK, FixedK, Library, Threshold
 from carrel.evaluation import Dataset, metrics
 from carrel.evaluation.bootstrap import Interval, bootstrap_difference
 from carrel.evaluation.datasets import Question
 from carrel.evaluation.results import Scores
+from carrel.options import ContextOptions
 from carrel.retrieval.cutoff import Cutoff
 
 FIXED = (1, 2, 3, 5, 8, 12, 20, 30)
 BUFFERS = (0, 1, 2, 3, 5, 8)
-KINDS = ("dense", "fused")
+THRESHOLDS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5)
+KINDS = ("dense", "fused", "relevance")
 SKIP_HEAD = 0.05
 BUDGET = 8000
-METRICS = {"squad": "answer", "nq": "answer", "musique": "all_support"}
+METRICS = {"squad": "answer", "nq": "answer", "musique": "all_support", "hotpotqa": "all_support"}
+CORPORA = {
+    "dense": ("squad", "nq", "musique"),
+    "fused": ("squad", "nq", "musique"),
+    "relevance": ("squad", "nq", "musique", "hotpotqa"),
+}
+"""Whose questions are asked of the whole collection; on relevance all those with an answer to look for."""
 AGGREGATION = frozenset({"musique"})
 """Sets whose questions need several documents; they are also measured with the head skipped."""
 
@@ -44,25 +54,34 @@ class Recorder(Cutoff):
         return 1, "recorded", {}
 
 
-def variants(corpus: str) -> dict[str, AdaptiveK]:
-    """The adaptive cutoffs of a set, by name."""
+def variants(corpus: str, kind: str) -> dict[str, Cutoff]:
+    """The adaptive cutoffs of a set, by name; where scores are probabilities, thresholds on them, too."""
     heads = (0.0, SKIP_HEAD) if corpus in AGGREGATION else (0.0,)
-    return {
+    found: dict[str, Cutoff] = {
         f"buffer {buffer}" + (f", head {head:g}" if head else ""): AdaptiveK(buffer=buffer, skip_head=head)
         for head in heads
         for buffer in BUFFERS
     }
+    if kind == "relevance":
+        found.update({f"threshold {least:g}": Threshold(least) for least in THRESHOLDS})
+    return found
 
 
 def measure(
-    library: Library, dataset: Dataset, corpus: str, kind: str, progress: Callable[[int, int], None]
+    library: Library,
+    dataset: Dataset,
+    corpus: str,
+    kind: str,
+    progress: Callable[[int, int], None],
+    pooled: Pooled,
 ) -> dict[str, Any]:
-    """Ask the questions of one set with every cutoff."""
+    """Ask the questions of one set with every cutoff; answers and tokens also go into the pool."""
     questions = [question for question in dataset.questions if question.corpus == corpus]
     cutoffs: dict[str, Cutoff] = {f"fixed {k}": FixedK(k) for k in FIXED}
-    cutoffs.update(variants(corpus))
+    cutoffs.update(variants(corpus, kind))
     scores = {name: np.zeros(len(questions)) for name in cutoffs}
     tokens = {name: np.zeros(len(questions)) for name in cutoffs}
+    answers = {name: np.zeros(len(questions)) for name in cutoffs}
     passages = {name: np.zeros(len(questions)) for name in cutoffs}
     gaps = []
     for row, question in enumerate(questions):
@@ -70,9 +89,11 @@ def measure(
         gaps.append(_gap(asked.scores))
         for name, cutoff in cutoffs.items():
             count = cutoff.cut(asked.scores, asked.kind).count
-            scores[name][row], tokens[name][row] = asked.at(count)
+            scores[name][row], answers[name][row], tokens[name][row] = asked.at(count)
             passages[name][row] = count
         progress(row + 1, len(questions))
+    for name in cutoffs:
+        pooled.add(name, answers[name], tokens[name])
     return {
         "corpus": corpus,
         "library": dataset.name,
@@ -100,25 +121,30 @@ class _Asked:
 
     def __init__(self, library: Library, question: Question, kind: str, metric: str) -> None:
         recorder = Recorder()
-        library.context(question.text, retriever=kind, cutoff=recorder, budget=BUDGET)
-        self.scores = recorder.scores
         self.kind: Any = kind
+        library.context(question.text, **options_of(kind, recorder))
+        self.scores = recorder.scores
         self._library, self._question, self._metric = library, question, metric
-        self._found: dict[int, tuple[float, int]] = {}
+        self._found: dict[int, tuple[float, float, int]] = {}
 
-    def at(self, count: int) -> tuple[float, int]:
-        """The score and the tokens of the context of so many passages."""
+    def at(self, count: int) -> tuple[float, float, int]:
+        """The score, whether the answer is there (NaN without one), and the tokens of the context of so many."""
         if count not in self._found:
-            context = self._library.context(
-                self._question.text, retriever=self.kind, cutoff=FixedK(count), budget=BUDGET
-            )
-            if self._metric == "answer":
-                score = float(metrics.contains_answer(context.text, self._question.answers))
-            else:
-                found = {passage.document_id for passage in context.passages}
-                score = float(metrics.all_support(found, self._question.gold_documents))
-            self._found[count] = score, context.tokens
+            context = self._library.context(self._question.text, **options_of(self.kind, FixedK(count)))
+            answer = math.nan
+            if self._question.has_findable_answers:
+                answer = float(metrics.contains_answer(context.text, self._question.answers))
+            found = {passage.document_id for passage in context.passages}
+            supported = float(metrics.all_support(found, self._question.gold_documents))
+            self._found[count] = (answer if self._metric == "answer" else supported), answer, context.tokens
         return self._found[count]
+
+
+def options_of(kind: str, cutoff: Cutoff) -> ContextOptions:
+    """How the passages are ranked whose scores are cut. Nothing is pruned: the budget has room for all of them."""
+    if kind == "relevance":
+        return {"pruner": "none", "cutoff": cutoff, "budget": BUDGET}
+    return {"retriever": kind, "mode": "fast", "cutoff": cutoff, "budget": BUDGET}
 
 
 def _gap(scores: Sequence[float]) -> dict[str, float]:
@@ -186,6 +212,10 @@ class Study:
     def adaptive(self, *, head: bool = False) -> list[str]:
         """Names of the adaptive cutoffs, with or without the head skipped."""
         return [name for name in self.content["cutoffs"] if name.startswith("buffer") and (", head" in name) == head]
+
+    def thresholds(self) -> list[str]:
+        """Names of the thresholds, where the scores are probabilities."""
+        return [name for name in self.content["cutoffs"] if name.startswith("threshold")]
 
     @property
     def has_head(self) -> bool:

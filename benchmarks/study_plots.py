@@ -18,12 +18,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 INK, GREY, FAINT = "#222222", "#757575", "#E3E3E3"
-BLUE, ORANGE, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#AA3377"  # Okabe-Ito, Tol
+BLUE, SKY, ORANGE, GREEN, PURPLE = "#0072B2", "#56B4E9", "#D55E00", "#009E73", "#AA3377"  # Okabe-Ito, Tol
+KIND_COLOURS = {"dense": ORANGE, "fused": BLUE, "relevance": GREEN}
 LINES = {
     "first": (GREY, ":", "", 1.4),
     "lexical": (GREEN, "-", "^", 1.4),
     "dense": (ORANGE, "-", "s", 1.4),
     "rank_fused": (PURPLE, "-", "D", 1.4),
+    "fast": (SKY, "-", "o", 1.8),
     "adaptive": (BLUE, "--", "o", 1.4),
     "default": (BLUE, "-", "o", 2.4),
 }
@@ -66,10 +68,12 @@ def recall_panel(axes: Axes, table: Table, corpus: str, metric: str) -> None:
     evaluation = table.evaluation.select(corpus)
     ends = {}
     for name, (colour, line, marker, width) in LINES.items():
+        if name not in evaluation.configurations:
+            continue
         tokens = np.array(table.tokens[name][corpus])
         means = np.array([np.nanmean(evaluation.values(name, metric, budget)) for budget in evaluation.budgets])
         low, high = band(table, corpus, name, metric)
-        if name in ("default", "lexical"):
+        if name in ("default", "fast"):
             axes.fill_between(tokens, low, high, color=colour, alpha=0.12, linewidth=0)
         fill = "white" if name == "adaptive" else colour
         axes.plot(tokens, means, color=colour, linestyle=line, linewidth=width, marker=marker, markersize=3.5, mfc=fill)
@@ -109,6 +113,8 @@ def label(axes: Axes, ends: dict[str, tuple[float, float]]) -> None:
             annotation_clip=False,
             arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.6, "alpha": 0.6, "relpos": (0, 0.5)},
         )
+    if "adaptive" not in ends:
+        return
     axes.annotate(
         "adaptive",
         xy=ends["adaptive"],
@@ -151,6 +157,10 @@ def curve_panel(axes: Axes, study: Study) -> None:
                 axes.annotate(
                     f"+{name}", points[index], (0, 6), textcoords="offset points", ha="center", fontsize=8, color=colour
                 )
+    if study.thresholds():
+        axes.plot(
+            *study.points(study.thresholds()).T, color=GREEN, linestyle="none", marker="D", markersize=4, zorder=3
+        )
     axes.set_title(study.title, loc="left", fontsize=10.5, color=INK)
     style(axes)
     axes.set_xscale("log", base=2)
@@ -165,6 +175,7 @@ def curve_panel(axes: Axes, study: Study) -> None:
     axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
     notes = [("fixed k", GREY), ("adaptive-k, +buffer", BLUE)]
     notes += [("the same, best 5 % skipped", ORANGE)] if study.has_head else []
+    notes += [("relevance of at least 0.02 to 0.5", GREEN)] if study.thresholds() else []
     for line, (text, colour) in enumerate(notes):
         place = 0.06 + 0.085 * (len(notes) - 1 - line)
         axes.text(0.98, place, text, transform=axes.transAxes, ha="right", color=colour)
@@ -213,8 +224,8 @@ def gain_panel(axes: Axes, studies: Sequence[Study]) -> None:
     axes.axhline(0, color=INK, linewidth=0.9, zorder=1)
     series = [(study, head) for study in studies for head in (False, True) if study.adaptive(head=head)]
     for index, (study, head) in enumerate(series):
-        colour = {"dense": ORANGE, "fused": BLUE}[study.content["kind"]]
-        shift = 0.2 * (index - (len(series) - 1) / 2)
+        colour = KIND_COLOURS[study.content["kind"]]
+        shift = 0.16 * (index - (len(series) - 1) / 2)
         for place, name in enumerate(study.adaptive(head=head)):
             found = study.compare(name)
             if found is None:
@@ -231,7 +242,8 @@ def gain_panel(axes: Axes, studies: Sequence[Study]) -> None:
     axes.set_xlabel("buffer", fontsize=8.5, labelpad=1)
     style(axes)
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:+.0f}" if value else "0")
-    notes = [("dense scores", ORANGE), ("fused scores", BLUE)]
+    shown = {"dense": "dense scores", "fused": "fused scores", "relevance": "relevance"}
+    notes = [(shown[kind], KIND_COLOURS[kind]) for kind in dict.fromkeys(str(s.content["kind"]) for s in studies)]
     notes += [("triangles: best 5 % skipped", GREY)] if len(series) > len(studies) else []
     for line, (text, colour) in enumerate(notes):
         axes.text(0.99, 0.05 + 0.1 * (len(notes) - 1 - line), text, transform=axes.transAxes, ha="right", color=colour)

@@ -5,14 +5,16 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from study_adaptive import KINDS, METRICS, SKIP_HEAD, Comparison, Study
+from study_adaptive import KINDS, Study
+from study_adaptive_report import adaptive_sections
+from study_format import listed, markdown, points, signed
 from study_results import Table, read_json
-from study_text import CAPTIONS, INTRODUCTION, LIMITS, METHOD, OWN_DATA, SETS_MEASURED, WHY
+from study_text import CAPTIONS, INTRODUCTION, LIMITS, METHOD, OWN_DATA, SETS_MEASURED
 
 from carrel.evaluation.bootstrap import Interval
-from carrel.evaluation.results import Scores
 
 SETS = ("squad", "nq", "musique", "hotpotqa", "spans", "scifact")
 HEADLINE = {
@@ -31,8 +33,11 @@ NAMES = {
     "span_recall": "recall of gold span tokens",
     "gold_recall": "recall of gold documents",
 }
-OTHERS = ("dense", "lexical", "rank_fused")
-COMPARED_AT = (250, 500, 1000)
+RETRIEVERS = ("fast", ("dense", "lexical", "rank_fused"))
+READING = ("default", ("fast", "no_rerank", "no_prune", "thorough"))
+"""What is compared: one row beside others."""
+RANKED = ("first", "fast", "dense", "lexical", "rank_fused", "default", "thorough")
+COMPARED_AT = (128, 250, 500, 1000)
 
 
 def write_report(results: Path, docs: Path) -> int:
@@ -57,7 +62,7 @@ def write_report(results: Path, docs: Path) -> int:
             curves(mine, assets / f"evaluation-adaptive-{kind}.svg")
     if studies:
         gains(pairs(studies), assets / "evaluation-adaptive-gain.svg")
-    page = "\n\n".join(part for part in sections(tables, studies) if part) + "\n"
+    page = "\n\n".join(part for part in sections(tables, studies, read_savings(results)) if part) + "\n"
     (docs / "evaluation.md").write_text(page, encoding="utf-8")
     sys.stdout.write(f"written: {docs / 'evaluation.md'}\n")
     return 0
@@ -74,12 +79,19 @@ def read_studies(results: Path) -> list[Study]:
     return found
 
 
+def read_savings(results: Path) -> dict[str, Any]:
+    """What each cutoff saves over the whole collection, where that has been measured."""
+    path = results / "adaptive-whole-relevance.json"
+    savings: dict[str, Any] = read_json(path)["savings"] if path.exists() else {}
+    return savings
+
+
 def pairs(studies: Sequence[Study]) -> list[list[Study]]:
     """The studies of each set together, one for each kind of score."""
     return [[study for study in studies if study.title == title] for title in dict.fromkeys(s.title for s in studies)]
 
 
-def sections(tables: dict[str, Table], studies: Sequence[Study]) -> Iterable[str]:
+def sections(tables: dict[str, Table], studies: Sequence[Study], savings: dict[str, Any]) -> Iterable[str]:
     yield "# Evaluation"
     yield INTRODUCTION
     yield from (OWN_DATA, METHOD, SETS_MEASURED, sets_table(tables))
@@ -90,9 +102,7 @@ def sections(tables: dict[str, Table], studies: Sequence[Study]) -> Iterable[str
     for name, table in alone.items():
         yield score_table(table, name)
     yield ranking_table(alone)
-    yield "### Is the default the right one?"
-    yield difference_text([(table, name) for name, table in alone.items()])
-    yield difference_table([(table, name) for name, table in alone.items()])
+    yield from comparisons([(table, name) for name, table in alone.items()], "each set alone")
     if "whole" in tables:
         table = tables["whole"]
         corpora = [name for name in HEADLINE if name in table.evaluation.corpora]
@@ -102,36 +112,13 @@ def sections(tables: dict[str, Table], studies: Sequence[Study]) -> Iterable[str
         for name in corpora:
             yield score_table(table, name)
         yield ranking_table({name: table for name in corpora})
-        yield difference_text([(table, name) for name in corpora])
-        yield difference_table([(table, name) for name in corpora])
+        yield from comparisons([(table, name) for name in corpora], "the whole collection")
     if studies:
-        yield from adaptive_sections(studies)
+        yield from adaptive_sections(studies, savings)
     yield "## Limits"
     yield f"{LIMITS}\n{chance_text(tables)}".rstrip()
     yield "## Where the figures come from"
     yield provenance(tables)
-
-
-def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [f"| {' | '.join(header)} |", f"|---|{'---:|' * (len(header) - 1)}"]
-    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)])
-
-
-def points(interval: Interval) -> str:
-    """A mean with half its interval, in per cent."""
-    return f"{100 * interval.mean:.1f} ±{100 * interval.half_width:.1f}"
-
-
-def signed(interval: Interval) -> str:
-    """A difference in points, bold where its interval leaves zero out."""
-    text = f"{number(interval.mean)} [{number(interval.low)}, {number(interval.high)}]"
-    return f"**{text}**" if interval.excludes_zero else text
-
-
-def number(share: float) -> str:
-    """Points with a sign; a true minus, and no minus before zero."""
-    text = f"{100 * share:+.1f}"
-    return "0.0" if text in ("+0.0", "-0.0") else text.replace("-", "−")
 
 
 def sets_table(tables: dict[str, Table]) -> str:
@@ -169,37 +156,64 @@ def score_column(table: Table, corpus: str, metric: str, budget: int | None) -> 
 
 
 def ranking_table(tables: dict[str, Table]) -> str:
-    names = ("first", "default", *OTHERS)
+    """nDCG@10 of every row that ranks differently; a dash where a row was not measured."""
+    names = [name for name in RANKED if any(name in table.evaluation.configurations for table in tables.values())]
     columns = []
     for corpus, table in tables.items():
-        cells = score_column(table, corpus, "ndcg@10", None)
-        columns.append([cells[table.evaluation.configurations.index(name)] for name in names])
+        cells = dict(zip(table.evaluation.configurations, score_column(table, corpus, "ndcg@10", None), strict=True))
+        columns.append([cells.get(name, "–") for name in names])
     rows = [(name, *cells) for name, cells in zip(names, zip(*columns, strict=True), strict=True)]
     title = "**nDCG@10 of the ranking, times 100** (before any budget; a document stands at its best passage)"
     return f"{title}\n\n" + markdown(("", *tables), rows)
 
 
-def difference_table(parts: Sequence[tuple[Table, str]]) -> str:
+Parts = Sequence[tuple[Table, str]]
+
+
+def comparisons(parts: Parts, where: str) -> Iterable[str]:
+    """What the reader adds, and how the mix of scores does beside each retriever."""
+    for title, (base, others), caption in (
+        (f"### What the reader adds, {where}", READING, CAPTIONS["reading"]),
+        (f"### Retrieval alone, {where}", RETRIEVERS, CAPTIONS["retrievers"]),
+    ):
+        known = [other for other in others if any(is_compared(table, base, other) for table, _ in parts)]
+        if known:
+            yield title
+            yield f"{caption}\n\n{difference_text(parts, base, known)}"
+            yield difference_table(parts, base, known)
+
+
+def is_compared(table: Table, base: str, other: str) -> bool:
+    return {base, other} <= set(table.evaluation.configurations)
+
+
+def difference_table(parts: Parts, base: str, others: Sequence[str]) -> str:
     rows = []
     for table, corpus in parts:
-        for other in OTHERS:
-            found = [difference(table, corpus, other, budget) for budget in COMPARED_AT]
-            rows.append((corpus, other, *(signed(interval) for interval in found)))
-    title = "**Default less the other, in points** (paired 95 % intervals; bold where zero is outside)"
+        for other in others:
+            if is_compared(table, base, other):
+                found = [difference(table, corpus, base, other, budget) for budget in COMPARED_AT]
+                rows.append((corpus, other, *(signed(interval) for interval in found)))
+    title = f"**`{base}` less the other, in points** (paired 95 % intervals; bold where zero is outside)"
     return f"{title}\n\n" + markdown(("Set", "Other", *(f"{budget:,}" for budget in COMPARED_AT)), rows)
 
 
-def difference(table: Table, corpus: str, other: str, budget: int) -> Interval:
-    interval = table.evaluation.select(corpus).difference("default", other, HEADLINE[corpus], budget)
+def difference(table: Table, corpus: str, base: str, other: str, budget: int) -> Interval:
+    interval = table.evaluation.select(corpus).difference(base, other, HEADLINE[corpus], budget)
     assert interval is not None
     return interval
 
 
-def difference_text(parts: Sequence[tuple[Table, str]]) -> str:
-    """How often the default is ahead, behind or level, and every place where it is behind."""
+def difference_text(parts: Parts, base: str, others: Sequence[str]) -> str:
+    """How often one row is ahead of each other, behind or level, and every place where it is behind."""
     lines = []
-    for other in OTHERS:
-        found = {(c, budget): difference(table, c, other, budget) for table, c in parts for budget in COMPARED_AT}
+    for other in others:
+        found = {
+            (corpus, budget): difference(table, corpus, base, other, budget)
+            for table, corpus in parts
+            if is_compared(table, base, other)
+            for budget in COMPARED_AT
+        }
         ahead = [place for place, interval in found.items() if interval.low > 0]
         behind = [place for place, interval in found.items() if interval.high < 0]
         line = f"- Against `{other}`: better in {len(ahead)} of {len(found)} comparisons, worse in {len(behind)}, "
@@ -208,158 +222,7 @@ def difference_text(parts: Sequence[tuple[Table, str]]) -> str:
             line += " Worse on " + listed(f"{corpus} at {budget:,}" for corpus, budget in behind) + "."
         lines.append(line)
     budgets = listed(f"{budget:,}" for budget in COMPARED_AT)
-    return "\n".join([f"The default (`fused`) beside each other retriever, at {budgets} tokens:\n", *lines])
-
-
-def listed(items: Iterable[str]) -> str:
-    *most, last = items
-    return f"{', '.join(most)} and {last}" if most else last
-
-
-def adaptive_sections(studies: Sequence[Study]) -> Iterable[str]:
-    yield "## Adaptive-k beside a fixed k"
-    yield CAPTIONS["adaptive"]
-    yield verdict(studies)
-    yield "![Adaptive-k less fixed k at equal tokens](assets/evaluation-adaptive-gain.svg)"
-    yield CAPTIONS["gain"]
-    yield gain_table(studies)
-    yield "The curves, with the scores of the default (fused) and of dense retrieval:"
-    yield "![Recall against tokens on fused scores](assets/evaluation-adaptive-fused.svg)"
-    yield "![Recall against tokens on dense scores](assets/evaluation-adaptive-dense.svg)"
-    yield paper_table(studies)
-    yield "### Why"
-    yield why_text(studies)
-    yield why_table(studies)
-
-
-def all_comparisons(studies: Sequence[Study], head: bool) -> list[tuple[Study, Comparison]]:
-    return [(study, found) for study in studies for found in study.comparisons(head=head)]
-
-
-def verdict(studies: Sequence[Study]) -> str:
-    """Wins, ties and losses, counted."""
-    lines = []
-    for head in (False, True):
-        found = all_comparisons(studies, head)
-        if not found:
-            continue
-        wins = [(s, c) for s, c in found if c.difference.low > 0]
-        losses = [(s, c) for s, c in found if c.difference.high < 0]
-        what = f"With the best {100 * SKIP_HEAD:g} % skipped (musique)" if head else "With no head skipped"
-        line = f"- {what}: adaptive-k wins {len(wins)} of {len(found)} comparisons, loses {len(losses)}, "
-        line += f"ties {len(found) - len(wins) - len(losses)}."
-        for name, some in (("Wins", wins), ("Losses", losses)):
-            if some:
-                line += f" {name}: " + "; ".join(grouped(some)) + "."
-        lines.append(line)
-    return "\n".join(lines)
-
-
-def grouped(found: Sequence[tuple[Study, Comparison]]) -> list[str]:
-    """One text a study: its buffers and the range of the differences."""
-    texts = []
-    for study in dict.fromkeys((s.title, str(s.content["kind"])) for s, _ in found):
-        mine = [c for s, c in found if (s.title, s.content["kind"]) == study]
-        means = [c.difference.mean for c in mine]
-        buffers = listed("+" + c.name.split(",")[0].removeprefix("buffer ") for c in mine)
-        span = number(means[0]) if len(means) == 1 else f"{number(min(means))} to {number(max(means))}"
-        texts.append(f"{study[0]}, {study[1]} scores, buffer {buffers} ({span} points)")
-    return texts
-
-
-def gain_table(studies: Sequence[Study]) -> str:
-    rows = []
-    for study in studies:
-        for head in (False, True):
-            found = list(study.comparisons(head=head))
-            if found:
-                name = study.title + (f", best {100 * SKIP_HEAD:g} % skipped" if head else "")
-                rows.append((name, str(study.content["kind"]), *(signed(c.difference) for c in found)))
-    buffers = [name.removeprefix("buffer ") for name in studies[0].adaptive()]
-    title = "**Adaptive-k less fixed k at equal mean tokens, in points, by buffer**"
-    return f"{title}\n\n" + markdown(("Questions", "Scores", *(f"+{buffer}" for buffer in buffers)), rows)
-
-
-def paper_table(studies: Sequence[Study]) -> str:
-    rows = []
-    for study in studies:
-        found = study.compare("buffer 5")
-        if found is None:
-            continue
-        ideal = study.content["oracle"]
-        rows.append(
-            (
-                study.title,
-                str(study.content["kind"]),
-                f"{found.passages:.1f}",
-                f"{found.tokens:,.0f}",
-                f"{100 * found.recall:.1f}",
-                f"{found.equal_k:.1f}",
-                f"{100 * found.fixed_recall:.1f}",
-                f"{100 * ideal['recall']:.1f} at {ideal['tokens']:,.0f}",
-            )
-        )
-    header = ("Questions", "Scores", "Passages", "Tokens", "Recall", "Equal fixed k", "Its recall", "Ideal choice")
-    title = "**The paper's setting (buffer 5), the fixed k that spends the same, and an ideal choice**"
-    return f"{title}\n\n{markdown(header, rows)}\n\n{CAPTIONS['ideal']}"
-
-
-def why_text(studies: Sequence[Study]) -> str:
-    first = np.array([(study.ranks == 1).mean() for study in studies])
-    correlations = [correlation(study) for study in studies]
-    factoid = [study for study in studies if METRICS[study.content["corpus"]] == "answer"]
-    ratio = np.median([np.median(study.gaps("gap") / np.maximum(study.gaps("second"), 1e-4)) for study in studies])
-    enough = np.array([(study.needed() == 1).sum() / np.isfinite(study.needed()).sum() for study in factoid])
-    return WHY.format(
-        first_low=f"{100 * first.min():.0f}",
-        first_high=f"{100 * first.max():.0f}",
-        ratio=f"{ratio:.1f}",
-        low=f"{min(correlations):.2f}".replace("-", "−"),
-        high=f"{max(correlations):.2f}".replace("-", "−"),
-        enough_low=f"{100 * enough.min():.0f}",
-        enough_high=f"{100 * enough.max():.0f}",
-    )
-
-
-def correlation(study: Study) -> float:
-    """Spearman's rank correlation of where the drop is and how many passages were needed, where any fixed k did."""
-    needed = study.needed()
-    known = np.isfinite(needed)
-    if np.unique(study.ranks[known]).size < 2 or np.unique(needed[known]).size < 2:
-        return 0.0  # one of them never changes, so it says nothing about the other
-    return float(np.corrcoef(middle_ranks(study.ranks[known]), middle_ranks(needed[known]))[0, 1])
-
-
-def middle_ranks(values: Scores) -> Scores:
-    """The rank of each value, ties sharing the middle of theirs."""
-    ordered = np.sort(values)
-    first, last = np.searchsorted(ordered, values, side="left"), np.searchsorted(ordered, values, side="right")
-    return np.asarray((first + last - 1) / 2, dtype=np.float64)
-
-
-def why_table(studies: Sequence[Study]) -> str:
-    rows = []
-    for study in studies:
-        ranks, needed = study.ranks, study.needed()
-        one, more = ranks[needed == 1], ranks[needed > 1]
-        rows.append(
-            (
-                study.title,
-                str(study.content["kind"]),
-                f"{100 * (ranks == 1).mean():.0f} %",
-                f"{100 * (ranks > 20).mean():.0f} %",
-                f"{np.median(study.gaps('gap')):.3f}",
-                f"{np.median(study.gaps('second')):.3f}",
-                f"{100 * (one == 1).mean():.0f} %" if one.size else "–",
-                f"{100 * (more == 1).mean():.0f} %" if more.size else "–",
-                f"{correlation(study):.2f}".replace("-", "−"),
-            )
-        )
-    header = (
-        "Questions", "Scores", "Drop at rank 1", "after 20", "Largest drop", "Second",
-        "At 1, one needed", "At 1, more needed", "Correlation",
-    )  # fmt: skip
-    return f"{markdown(header, rows)}\n\n{CAPTIONS['why']}"
+    return "\n".join([f"`{base}` at {budgets} tokens:\n", *lines])
 
 
 def chance_text(tables: dict[str, Table]) -> str:
@@ -368,11 +231,12 @@ def chance_text(tables: dict[str, Table]) -> str:
     for name in ("squad", "nq"):
         if name in tables:
             evaluation = tables[name].evaluation
-            found = [float(np.nanmean(evaluation.values("default", m, 1000))) for m in ("answer", "answer_in_gold")]
+            row = "default" if "default" in evaluation.configurations else "fast"
+            found = [float(np.nanmean(evaluation.values(row, m, 1000))) for m in ("answer", "answer_in_gold")]
             parts.append(f"{100 * (found[0] - found[1]):.1f} points on {name}")
     return (
         "- An answer counts wherever it stands in the context, also outside the gold document: by chance, or because "
-        f"another document answers the question, too. At 1,000 tokens that is {listed(parts)} of the default's recall."
+        f"another document answers the question, too. At 1,000 tokens that is {listed(parts)} of Carrel's recall."
         if parts
         else ""
     )

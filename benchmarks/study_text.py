@@ -4,8 +4,8 @@ from __future__ import annotations
 
 INTRODUCTION = (
     "How much of what a question needs does Carrel put into a context of a given size? This page measures Carrel "
-    "against itself: its retrievers, its default, adaptive-k, and a baseline that does not read the question. Every "
-    "figure comes with a 95 % interval."
+    "against itself: its retrievers and modes, what reranking and pruning add, adaptive-k, and a baseline that does "
+    "not look at the question. Every figure comes with a 95 % interval."
 )
 
 OWN_DATA = """\
@@ -31,7 +31,7 @@ compressed (`.jsonl.gz`). Then:
 ```sh
 carrel eval data/mine
 carrel eval data/mine --limit 200 --budgets 250,1000 --plot mine.svg
-carrel eval data/mine data/other --whole --configurations default,dense,adaptive --output results.json
+carrel eval data/mine data/other --whole --configurations default,fast,no_prune --output results.json
 ```
 
 The same in Python, with any combination of options as a row:
@@ -50,9 +50,9 @@ question = {"id": "q1", "question": "When is the tank emptied?", "answers": ["be
 (folder / "corpus.jsonl").write_text(json.dumps(document))
 (folder / "queries.jsonl").write_text(json.dumps(question))
 
-rows = ["default", "dense", Configuration("five at most", cutoff=5, order="document")]
+rows = ["default", "fast", Configuration("five at most", cutoff=5, order="document")]
 found = evaluate(load_dataset(folder), rows, budgets=[250, 1000])
-print(found.interval("default", "answer", 250), found.difference("default", "dense", "answer", 250))
+print(found.interval("default", "answer", 250), found.difference("default", "fast", "answer", 250))
 ```"""
 
 METHOD = """\
@@ -67,9 +67,11 @@ scores:
 - **recall of gold span tokens**: the share of the marked passage's tokens in the context;
 - **nDCG@10**: the ranking of documents, before any budget.
 
-The rows: `first` takes the documents from the beginning and does not read the question; `dense`, `lexical` and
-`rank_fused` are the [retrievers](retrieval.md) of that name; `default` is what you get without choosing, the mixed
-scores (`fused`); `adaptive` is the default with `cutoff="adaptive"`.
+The rows: `first` takes the documents from the beginning and does not look at the question. `fast` is retrieval
+alone, with the mixed scores (`fused`); `dense`, `lexical` and `rank_fused` are the other
+[retrievers](retrieval.md), alone as well. `default` is what you get without choosing: the
+[reader](reader.md) reranks the best 32 passages and prunes them. `no_rerank` and `no_prune` leave one of the two out,
+`thorough` reads 100 passages, and `adaptive` is the default with `cutoff="adaptive"`.
 
 Intervals are percentile bootstraps over questions (2,000 resamples). Two rows are compared on the same questions,
 by a paired bootstrap of their difference. Where a table marks the best in bold, it also marks every row that this
@@ -90,12 +92,15 @@ five long texts of different kinds with marked passages. `scifact`: abstracts an
 collection also `qmsum` (meetings) and `squality` (stories), and all documents are in one library."""
 
 CAPTIONS = {
-    "recall": "Bands: 95 % intervals of `default` and `lexical`. `adaptive` stops early by design, so its line ends "
+    "recall": "Bands: 95 % intervals of `default` and `fast`. `adaptive` stops early by design, so its line ends "
     "inside the panel.",
+    "reading": "The whole reader beside retrieval alone, and beside itself with one stage left out.",
+    "retrievers": "Without the reader: the mixed scores beside each other retriever.",
     "whole": "All {documents} documents of all sets are in one library, and each set's questions are asked against "
     "all of it. This is closer to use than any set alone.",
     "adaptive": "Does it help to choose the number of passages for each question? The context budget is 8,000 tokens "
-    "here, so that only the cutoff decides. Fixed k keeps the best 1, 2, 3, 5, 8, 12, 20 or 30 passages. Adaptive-k "
+    "here, so that only the cutoff decides, on the scores of retrieval alone (dense, fused) or on the relevance that "
+    "the reader gives the best 32 passages. Fixed k keeps the best 1, 2, 3, 5, 8, 12, 20 or 30 passages. Adaptive-k "
     "keeps what stands above the largest drop of the score, and a buffer of 0, 1, 2, 3, 5 or 8 more (the paper: 5), at "
     "most 50. Both are compared at equal mean tokens: between two fixed k the score is interpolated for every "
     "question, as if a coin chose between them, so that the difference is paired.",
@@ -109,6 +114,13 @@ CAPTIONS = {
     "those that need more. Correlation: Spearman's, between the rank of the largest drop and the smallest fixed k "
     "that has the full score, where one has it.",
 }
+
+SAVINGS = (
+    "All questions of the collection with an answer to look for, together: factoid and multi-hop. Equal fixed k: the "
+    "fewest mean tokens at which a fixed number of passages, in the order of relevance, reaches the same answer "
+    "recall; between two of them, a coin that chooses. Ratio: the cutoff's tokens by those, with its 95 % interval; "
+    "below 1 the cutoff saves. Threshold: passages of at least that relevance, and always the best."
+)
 
 WHY = """\
 - The largest drop is after rank 1 for {first_low} to {first_high} % of the questions, and its median is about

@@ -1,6 +1,7 @@
-"""What Carrel sets out to reach, and whether the results at hand reach it.
+"""What Carrel sets out to reach without its reader, and whether the results at hand reach it.
 
-A target is met, not met, or not measured. Nothing is rounded in its favour.
+A target is met, not met, or not measured. Nothing is rounded in its favour. They were set for retrieval alone and are
+judged on that: `carrel.open(folder, mode="fast")`. Those of the reader are in `reader_targets`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from statistics import median
 from bootstrap import paired_difference
 from metrics import HEADLINE, NAMES
 from registry import SEED, SETS, WHOLE, budgets_of, variant_of
-from results import CARREL, Results
+from results import FAST, Results
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ UNMEASURED = "not measured"
 
 
 def above_best_peer(corpus: str, name: str) -> Check:
-    """Require that at every budget of a set Carrel is above the best peer; intervals show how sure that is."""
+    """Require that at every budget of a set Carrel fast is above the best peer; intervals show how sure that is."""
 
     def check(results: Results) -> Outcome:
         metric = HEADLINE[name]
@@ -41,7 +42,7 @@ def above_best_peer(corpus: str, name: str) -> Check:
         target = f"{name}, {where}: {NAMES[metric]} above the best peer at every budget"
         shown, met = [], True
         for budget in map(str, budgets_of(name)):
-            ours = results.values(CARREL, corpus, name, budget, metric)
+            ours = results.values(FAST, corpus, name, budget, metric)
             peer = results.best_peer(corpus, name, budget, metric)
             theirs = results.values(peer, corpus, name, budget, metric) if peer else None
             if ours is None or theirs is None:
@@ -69,8 +70,9 @@ def faster_than_best_peer(
         left_out = ", ".join(f"{variant_of(key).label}'s default" for key in without)
         among = f" that embeds all of the text (not {left_out})" if without else ""
         target = f"{description}: at least {times:g} times better than the best peer{among}"
-        ours = results.typical(task, CARREL, field)
-        peers = [results.typical(task, v.key, field) for v in results.variants if v.key not in {CARREL, *without}]
+        ours = results.typical(task, FAST, field)
+        others = [v.key for v in results.variants if v.is_peer and v.key not in without]
+        peers = [results.typical(task, key, field) for key in others]
         known = [value for value in peers if value is not None]
         if ours is None or not known:
             return Outcome(target, UNMEASURED, None)
@@ -85,8 +87,8 @@ def search_latency(times: float) -> Check:
 
     def check(results: Results) -> Outcome:
         target = f"Warm query on nq, retrieval alone, p50: at least {times:g} times better than the best peer"
-        ours = [calls["search"]["p50_ms"] for calls in results.rounds("latency", CARREL, "calls")]
-        peers = [results.typical("latency", v.key, "p50_ms") for v in results.variants if v.key != CARREL]
+        ours = [calls["search"]["p50_ms"] for calls in results.rounds("latency", FAST, "calls")]
+        peers = [results.typical("latency", v.key, "p50_ms") for v in results.variants if v.is_peer]
         known = [value for value in peers if value is not None]
         if not ours or not known:
             return Outcome(target, UNMEASURED, None)
@@ -101,7 +103,7 @@ def within(task: str, field: str, description: str, limit: float, unit: str) -> 
 
     def check(results: Results) -> Outcome:
         target = f"{description}: at most {limit:g} {unit}"
-        ours = results.typical(task, CARREL, field)
+        ours = results.typical(task, FAST, field)
         if ours is None:
             return Outcome(target, UNMEASURED, None)
         return Outcome(target, f"{ours:.3g} {unit}", ours <= limit)
@@ -114,7 +116,7 @@ def ranking_at_least(name: str, metric: str, limit: float) -> Check:
 
     def check(results: Results) -> Outcome:
         target = f"{name} alone: {metric} at least {limit:g}"
-        ours = results.mean(CARREL, name, name, "ranking", metric)
+        ours = results.mean(FAST, name, name, "ranking", metric)
         return Outcome(target, UNMEASURED if ours is None else f"{ours:.4f}", None if ours is None else ours >= limit)
 
     return check
@@ -142,7 +144,7 @@ def budget_never_exceeded(results: Results) -> Outcome:
         scores["contexts_over_budget"]
         for corpus in (WHOLE, *SETS)
         for name in SETS
-        if (scores := results.question_set(CARREL, corpus, name))
+        if (scores := results.question_set(FAST, corpus, name))
     ]
     if not counts:
         return Outcome(target, UNMEASURED, None)
@@ -172,5 +174,5 @@ TARGETS: tuple[Check, ...] = (
 
 
 def outcomes(results: Results) -> list[Outcome]:
-    """Return every target's outcome."""
+    """Return the outcome of every target of retrieval alone."""
     return [check(results) for check in TARGETS]

@@ -1,4 +1,4 @@
-"""The timing tasks: ingest, the two cold starts, warm latency. Nothing here uses the memo.
+"""The timing tasks: ingest, the two cold starts, warm latency, Carrel's modes. Nothing here uses the memo.
 
 Imports stay light: in the cold tasks they stand on the clock, which started when the process was spawned.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import resource
 import sys
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -123,10 +124,26 @@ def measure_latency(job: dict[str, Any], system: System) -> dict[str, Any]:
     """Time single questions over a loaded index, query embedding included, one after another."""
     system.setup()
     system.load()
+    return timed_queries(job, system.default_queries())
+
+
+def measure_modes(job: dict[str, Any], system: System) -> dict[str, Any]:
+    """Time asking, contexts and searches in one of Carrel's modes.
+
+    The reader keeps what it read for the last questions; each kind of call goes through all questions before the next
+    begins, so that in a full run none finds its passages read.
+    """
+    system.setup()
+    system.load()
+    return timed_queries(job, system.mode_queries())
+
+
+def timed_queries(job: dict[str, Any], queries: Mapping[str, Callable[[str], Any]]) -> dict[str, Any]:
+    """Return the latencies of each kind of call; those of the first kind also by themselves."""
     count = WARM_UPS + min(LATENCY_QUESTIONS, job["limit"] or LATENCY_QUESTIONS)
     questions = [question.text for question in load_questions(Path(job["data"]), TIMING_CORPUS, count)]
     result = {}
-    for name, query in system.default_queries().items():
+    for name, query in queries.items():
         for question in questions[:WARM_UPS]:
             query(question)
         times = []

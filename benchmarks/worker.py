@@ -33,6 +33,8 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
         "cold_load": timing.measure_cold_load,
         "cold_ingest": timing.measure_cold_ingest,
         "latency": timing.measure_latency,
+        "modes_cold": timing.measure_cold_load,
+        "modes_latency": timing.measure_modes,
     }
     return tasks[job["task"]](job, system)
 

@@ -34,6 +34,14 @@ class FilledContext:
     tokens: int
 
 
+@dataclass(frozen=True)
+class Reply:
+    """What a system that answers by itself says: short answers, the surest first; none when it abstains."""
+
+    answers: tuple[str, ...]
+    abstained: bool
+
+
 class System(ABC):
     """One system in one documented set-up.
 
@@ -91,6 +99,24 @@ class System(ABC):
         """Return one context for each token budget, filled from one ranked list."""
         ranked = self.search(question, depth)
         return {budget: fill(ranked, budget, counter) for budget in budgets}
+
+    def rankings(self, question: str, depth: int) -> dict[str, list[Piece]]:
+        """Return further rankings to be scored, by name; Carrel's only, so that peers are asked for nothing more."""
+        return {}
+
+    def ablations(
+        self, question: str, budgets: Sequence[int], counter: TokenCounter
+    ) -> dict[str, dict[int, FilledContext]]:
+        """Return contexts with one stage left out, by name and budget."""
+        return {}
+
+    def replies(self, question: str) -> dict[str, Reply]:
+        """Return answers that need no other model, by the name of the way of asking."""
+        return {}
+
+    def mode_queries(self) -> dict[str, Callable[[str], Any]]:
+        """Return the calls timed in the comparison of Carrel's modes."""
+        return {}
 
     def handed_over(self, document: Document) -> str:
         """Return the text that this system indexes for a document."""

@@ -1,7 +1,7 @@
 """The systems under comparison: any combination of stages is one line.
 
-``Configuration("dense", retriever="dense")`` is a row of the result tables. What a configuration leaves out
-takes the library's default, so ``Configuration("default")`` measures what a user gets without choosing.
+``Configuration("dense", retriever="dense", mode="fast")`` is a row of the result tables. What a configuration
+leaves out takes the library's default, so ``Configuration("default")`` measures what a user gets without choosing.
 """
 
 from __future__ import annotations
@@ -12,21 +12,25 @@ from types import MappingProxyType
 from typing import get_args
 
 from carrel.errors import InputError
+from carrel.modes import MODES, NONE, READER
 from carrel.types import Order
 
 NO_RETRIEVER = "none"
 """The retriever of the do-nothing baseline: the first documents, whatever the question."""
 
-SEARCH_OPTIONS = frozenset({"retriever", "cutoff", "where", "recency"})
+SEARCH_OPTIONS = frozenset({"retriever", "cutoff", "where", "recency", "mode", "reranker"})
 """Options of both ``Library.search`` and ``Library.context``."""
 
-CONTEXT_OPTIONS = frozenset({"order", "limit"})
+CONTEXT_OPTIONS = frozenset({"order", "limit", "pruner"})
 """Options of ``Library.context`` only."""
 
 OPTION_VALUES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "retriever": ("dense", "lexical", "fused", "rank_fused", NO_RETRIEVER),
         "order": get_args(Order),
+        "mode": tuple(MODES),
+        "reranker": (READER, NONE),
+        "pruner": (READER, NONE),
     }
 )
 """The names an option can take, where they are a closed list; the library judges everything else."""
@@ -119,17 +123,23 @@ CONFIGURATIONS: Mapping[str, Configuration] = MappingProxyType(
         for configuration in (
             BASELINE,
             Configuration("default"),
-            Configuration("dense", retriever="dense"),
-            Configuration("lexical", retriever="lexical"),
-            Configuration("fused", retriever="fused"),
-            Configuration("rank_fused", retriever="rank_fused"),
+            Configuration("fast", mode="fast"),
+            Configuration("thorough", mode="thorough"),
+            Configuration("no_rerank", reranker=NONE),
+            Configuration("no_prune", pruner=NONE),
             Configuration("adaptive", cutoff="adaptive"),
+            Configuration("fixed_3", cutoff=3),
+            Configuration("fixed_10", cutoff=10),
+            Configuration("dense", retriever="dense", mode="fast"),
+            Configuration("lexical", retriever="lexical", mode="fast"),
+            Configuration("fused", retriever="fused", mode="fast"),
+            Configuration("rank_fused", retriever="rank_fused", mode="fast"),
             Configuration("sides", order="sides"),
             Configuration("document", order="document"),
         )
     }
 )
-"""The registry: a new row of the tables is a new line here."""
+"""The registry: a new row of the tables is a new line here. Retrievers are measured alone, without the reader."""
 
 
 def select_configurations(chosen: Iterable[str | Configuration]) -> list[Configuration]:

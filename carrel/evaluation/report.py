@@ -28,6 +28,10 @@ _FOOTNOTE = (
     "± half of the 95 % bootstrap interval over questions. Bold: the best of a column, "
     "and what a paired bootstrap cannot tell from it."
 )
+_LATENCY = (
+    "Latency in milliseconds, one question at a time "
+    "(what the reader has read for the search it does not read again for the contexts)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +141,7 @@ def _latency_section(evaluation: Evaluation) -> _Section:
         for point in found[0]:
             titles.append(f"{what} p{point:g}")
             columns.append([_Cell(f"{1000 * values[point]:.1f}") for values in found])
-    return _section(evaluation, "Latency in milliseconds, one question at a time", tuple(titles), columns)
+    return _section(evaluation, _LATENCY, tuple(titles), columns)
 
 
 def _section(

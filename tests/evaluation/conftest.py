@@ -120,8 +120,11 @@ class FakeLibrary:
         where: object = None,
         retriever: str = "fused",
         cutoff: str | None = None,
+        mode: str = "",
+        reranker: str | None = None,
     ) -> list[Passage]:
-        self.calls.append(("search", {"question": question, "limit": limit, "retriever": retriever, "cutoff": cutoff}))
+        given = {"question": question, "limit": limit, "retriever": retriever, "cutoff": cutoff}
+        self.calls.append(("search", {**given, "mode": mode, "reranker": reranker}))
         asked = set(re.findall(r"\w+", question.lower()))
         found = []
         for document in self.documents.values():
@@ -143,8 +146,12 @@ class FakeLibrary:
         retriever: str = "fused",
         cutoff: str | None = None,
         order: str = "relevance",
+        mode: str = "",
+        reranker: str | None = None,
+        pruner: str | None = None,
     ) -> Context:
-        self.calls.append(("context", {"budget": budget, "order": order, "limit": limit}))
+        given = {"budget": budget, "order": order, "limit": limit}
+        self.calls.append(("context", {**given, "mode": mode, "reranker": reranker, "pruner": pruner}))
         if budget < 4:
             raise BudgetError("too small")
         passages: list[Passage] = []

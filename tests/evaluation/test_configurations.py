@@ -4,6 +4,8 @@ import pytest
 
 from carrel.errors import InputError
 from carrel.evaluation.configurations import BASELINE, CONFIGURATIONS, Configuration, select_configurations
+from carrel.modes import make_reading
+from carrel.options import ContextOptions, SearchOptions
 
 
 def test_options_are_passed_on_as_given() -> None:
@@ -19,6 +21,12 @@ def test_options_are_passed_on_as_given() -> None:
     assert Configuration("default").context_options == {}
 
 
+def test_what_reads_is_chosen_for_search_and_context_and_the_pruner_for_contexts_only() -> None:
+    chosen = Configuration("x", mode="thorough", reranker="none", pruner="reader")
+    assert chosen.search_options == {"mode": "thorough", "reranker": "none"}
+    assert chosen.context_options == {"mode": "thorough", "reranker": "none", "pruner": "reader"}
+
+
 def test_objects_are_left_to_the_library_to_judge() -> None:
     method = object()
     assert Configuration("x", retriever=method, cutoff=method).search_options == {
@@ -30,9 +38,13 @@ def test_objects_are_left_to_the_library_to_judge() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"retriver": "dense"}, r"no option 'retriver'. Options: cutoff, limit, order, recency, retriever, where"),
+        ({"retriver": "dense"}, r"no option 'retriver'. Options: cutoff, limit, mode, order, pruner, recency,"),
         ({"retriever": "magic"}, r"no retriever 'magic'. Choices: dense, lexical, fused, rank_fused, none"),
         ({"order": "random"}, r"no order 'random'. Choices: relevance, sides, document"),
+        ({"mode": "quick"}, r"no mode 'quick'. Choices: fast, balanced, thorough"),
+        ({"reranker": "big"}, r"no reranker 'big'. Choices: reader, none"),
+        ({"pruner": "big"}, r"no pruner 'big'. Choices: reader, none"),
+        ({"retriever": "none", "mode": "fast"}, r"without a retriever, mode has no effect"),
         ({"retriever": "none", "cutoff": "adaptive"}, r"without a retriever, cutoff has no effect"),
     ],
 )
@@ -52,6 +64,34 @@ def test_the_registry_is_keyed_by_name_and_has_a_baseline() -> None:
     assert [configuration for configuration in CONFIGURATIONS.values() if configuration.is_baseline] == [BASELINE]
 
 
+def test_every_option_of_the_registry_is_one_that_the_library_takes() -> None:
+    for configuration in CONFIGURATIONS.values():
+        assert set(configuration.context_options) <= set(ContextOptions.__annotations__)
+        assert set(configuration.search_options) <= set(SearchOptions.__annotations__)
+
+
+def test_retrievers_are_measured_alone_and_ablations_leave_one_stage_out() -> None:
+    for name in ("dense", "lexical", "fused", "rank_fused"):
+        assert CONFIGURATIONS[name].options == {"retriever": name, "mode": "fast"}
+    left_out = {name: make_reading("", None, None) for name in ("default",)}
+    for name in ("fast", "thorough", "no_rerank", "no_prune"):
+        options = CONFIGURATIONS[name].options
+        left_out[name] = make_reading(
+            str(options.get("mode", "")),
+            options.get("reranker"),  # type: ignore[arg-type]
+            options.get("pruner"),  # type: ignore[arg-type]
+        )
+    stages = {name: (reading.reranker is not None, reading.pruner is not None) for name, reading in left_out.items()}
+    assert stages == {
+        "default": (True, True),
+        "fast": (False, False),
+        "thorough": (True, True),
+        "no_rerank": (False, True),
+        "no_prune": (True, False),
+    }
+    assert left_out["thorough"].depth > left_out["default"].depth
+
+
 def test_selecting_puts_the_baseline_first_unless_one_is_chosen() -> None:
     mine = Configuration("mine", retriever="lexical")
     assert select_configurations(["dense", mine]) == [BASELINE, CONFIGURATIONS["dense"], mine]
@@ -61,7 +101,7 @@ def test_selecting_puts_the_baseline_first_unless_one_is_chosen() -> None:
 @pytest.mark.parametrize(
     ("chosen", "message"),
     [
-        (["nonsense"], r"no configuration 'nonsense'. Registered: first, default, dense"),
+        (["nonsense"], r"no configuration 'nonsense'. Registered: first, default, fast, thorough, no_rerank, no_prune"),
         ([], "at least one"),
         (["dense", Configuration("dense")], "named dense"),
     ],

@@ -55,13 +55,18 @@ def test_recall_does_not_fall_and_tokens_keep_the_budget(dataset: Dataset, opene
 
 
 def test_options_reach_the_library_and_left_out_ones_do_not(dataset: Dataset, opener: Any) -> None:
-    run(dataset, opener, Configuration("mine", retriever="lexical", cutoff="adaptive", order="sides"), k_values=(3, 40))
+    mine = Configuration(
+        "mine", retriever="lexical", cutoff="adaptive", order="sides", mode="thorough", reranker="none", pruner="none"
+    )
+    run(dataset, opener, mine, k_values=(3, 40))
     searches = [options for kind, options in opener.calls if kind == "search" and options["limit"] == 40]
     assert len(searches) == 4
     assert all((call["retriever"], call["cutoff"]) == ("lexical", "adaptive") for call in searches)
+    assert all((call["mode"], call["reranker"]) == ("thorough", "none") for call in searches)
     contexts = [options for kind, options in opener.calls if kind == "context"]
     assert [call["budget"] for call in contexts] == [*BUDGETS] * 4
     assert all(call["order"] == "sides" and call["limit"] is None for call in contexts)
+    assert all((call["mode"], call["reranker"], call["pruner"]) == ("thorough", "none", "none") for call in contexts)
 
 
 def test_rows_of_one_setup_share_one_library(dataset: Dataset, opener: Any, tmp_path: Path) -> None:
@@ -224,7 +229,7 @@ def test_the_baseline_fits_where_joined_texts_count_more_than_their_parts() -> N
 
 
 def test_runs_against_carrel_itself(dataset: Dataset, tmp_path: Path) -> None:
-    chosen = ["default", "dense", "lexical", "rank_fused", "adaptive", "sides"]
+    chosen = ["default", "fast", "no_rerank", "no_prune", "dense", "lexical", "rank_fused", "adaptive", "sides"]
     evaluation = evaluate(dataset, chosen, budgets=(64, 250), library_path=tmp_path / "kept")
     for name in chosen:
         assert (evaluation.results[name].contexts["tokens"] <= (64, 250)).all()
@@ -233,4 +238,10 @@ def test_runs_against_carrel_itself(dataset: Dataset, tmp_path: Path) -> None:
     assert evaluation.interval("default", "mrr").mean == 1
     again = evaluate(dataset, ["dense"], budgets=(64,), library_path=tmp_path / "kept")
     assert [record["embedded"] for record in again.manifest.libraries.values()] == [0]
+    fast, fused = (
+        evaluate(dataset, [name], budgets=(64,), library_path=tmp_path / "kept").results[name]
+        for name in ("fast", "fused")
+    )
+    np.testing.assert_array_equal(fast.contexts["answer"], fused.contexts["answer"])
+    np.testing.assert_array_equal(fast.contexts["tokens"], fused.contexts["tokens"])
     assert Evaluation.from_json(evaluation.to_json()).to_json() == evaluation.to_json()
