@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from carrel.errors import CarrelError
+    from carrel.generation.verification import verify
     from carrel.library import Library, open  # noqa: A004
     from carrel.retrieval.cutoff import AdaptiveK, FixedK, Threshold
     from carrel.types import Answer, Citation, Context, Document, Ledger, Passage, Prompt
@@ -34,6 +35,7 @@ _HOMES = {
     "Prompt": "carrel.types",
     "Threshold": "carrel.retrieval.cutoff",
     "open": "carrel.library",
+    "verify": "carrel.generation.verification",
 }
 
 __all__ = [  # noqa: RUF022 -- sorted without regard to case, as a reader looks names up
@@ -50,6 +52,7 @@ __all__ = [  # noqa: RUF022 -- sorted without regard to case, as a reader looks 
     "Passage",
     "Prompt",
     "Threshold",
+    "verify",
 ]
 
 

@@ -13,7 +13,9 @@ from carrel.asynchronous import streaming_twin, twin
 from carrel.embeddings.base import ChunkEncoder
 from carrel.errors import DocumentNotFoundError, InputError
 from carrel.inputs import check_kind, check_source, check_text, check_texts, library_folder
-from carrel.pipeline import AskOptions, ContextOptions, Options, Pipeline, SearchOptions, Trail, check_options
+from carrel.modes import DEFAULT_MODE, make_mode
+from carrel.options import AskOptions, ContextOptions, Options, SearchOptions, check_options
+from carrel.pipeline import Pipeline, Trail
 from carrel.retrieval.walk import MAX_FILE_MB
 from carrel.tokens import Tokenizer, shipped_tokenizer
 from carrel.types import (
@@ -54,6 +56,7 @@ def open(  # noqa: A001 -- carrel.open reads as it should
     read_only: bool = False,
     create: bool = True,
     durability: Durability = "normal",
+    mode: str = DEFAULT_MODE,
 ) -> Library:
     """Open a library, making it when there is none.
 
@@ -66,6 +69,7 @@ def open(  # noqa: A001 -- carrel.open reads as it should
     read_only : never write.
     create : make the library when it is missing.
     durability : "normal" survives a crash of the process, "full" also a power loss.
+    mode : what a call does that names none: "fast" (no reader), "balanced" or "thorough".
 
     Raises
     ------
@@ -81,6 +85,7 @@ def open(  # noqa: A001 -- carrel.open reads as it should
         read_only=read_only,
         create=create,
         durability=durability,
+        mode=mode,
     )
 
 
@@ -98,6 +103,7 @@ class Library:
         read_only: bool = False,
         create: bool = True,
         durability: Durability = "normal",
+        mode: str = DEFAULT_MODE,
     ) -> None:
         from carrel.embeddings.minilm import MiniLM
         from carrel.retrieval.store.store import Scope, Store
@@ -106,6 +112,7 @@ class Library:
             if not isinstance(value, str) or not value.strip():
                 raise InputError(f"the {name} must be a name, not {value!r}")
         self.path, self.tenant, self.collection = library_folder(path), tenant, collection
+        self.mode = make_mode(mode).name
         check_kind("an encoder", encoder, ChunkEncoder)
         check_kind("a tokenizer", tokenizer, Tokenizer)
         self.encoder: ChunkEncoder = encoder or MiniLM()
@@ -242,32 +249,36 @@ class Library:
 
     # -- asking -------------------------------------------------------------------------------
 
+    def _options(self, chosen: ContextOptions | SearchOptions) -> Options:
+        options = Options(**chosen)
+        return options if options.mode else replace(options, mode=self.mode)
+
     def search(self, question: str, **options: Unpack[SearchOptions]) -> list[Passage]:
         """The passages that fit a question best, with every score they were given.
 
-        Keywords: limit (10), where, retriever, cutoff, recency; see carrel.pipeline.SearchOptions.
+        Keywords: limit (10), where, retriever, cutoff, recency, mode, reranker; see carrel.options.SearchOptions.
         """
         check_options("search", options, SearchOptions)
-        return self._pipeline.search(question, Options(**options), Trail(self.tokenizer))
+        return self._pipeline.search(question, self._options(options), Trail(self.tokenizer))
 
     def context(self, question: str, **options: Unpack[ContextOptions]) -> Context:
         """The passages for a question, rendered inside a token budget that is never exceeded.
 
-        Keywords: those of ``search``, budget (1,000 tokens, headers and separators included) and order
-        ("relevance", "sides" or "document"); see carrel.pipeline.ContextOptions.
+        Keywords: those of ``search``, budget (1,000 tokens, headers and separators included), order
+        ("relevance", "sides" or "document") and pruner; see carrel.options.ContextOptions.
 
         Raises
         ------
         EmptyQuestionError, BudgetError, FilterError
         """
         check_options("context", options, ContextOptions)
-        return self._pipeline.context(question, Options(**options), Trail(self.tokenizer))
+        return self._pipeline.context(question, self._options(options), Trail(self.tokenizer))
 
     def ask(self, question: str, **options: Unpack[AskOptions]) -> Answer:
         """Answer from the documents, with verified citations, or say that they do not answer.
 
-        Keywords: those of ``context``, and generator, what writes the answer; by default the sentences
-        that fit best are quoted.
+        Keywords: those of ``context``, and generator, what writes the answer; by default the reader finds
+        it and its sentence is quoted.
         """
         check_options("ask", options, AskOptions)
         from carrel.generation import replies
@@ -293,29 +304,20 @@ class Library:
                 yield said
                 continue
             answer = finish(context, said, self.document, trail, budget=budget, streamed=True)
-            yield CitationsEvent(answer.citations)
+            yield CitationsEvent(answer.citations, answer.answers)
             yield UsageEvent(answer.usage, answer.ledger, said.finish_reason)
 
     def _prepare(self, question: str, options: AskOptions) -> tuple[Generator, Trail, Context, int]:
         """What ``ask`` and ``stream`` begin with; the number is the budget that was asked for."""
-        from carrel.generation.answering import check_generator, context_for
+        from carrel.generation.answering import built_in, check_generator, context_for
 
         chosen = options.get("generator")
-        generator = self._extractive() if chosen is None else check_generator(chosen)
         rest = cast("ContextOptions", {name: value for name, value in options.items() if name != "generator"})
-        selected, trail = Options(**rest), Trail(generator.tokenizer)
+        selected = self._options(rest)
+        generator = built_in(self.encoder, self.tokenizer, selected.mode) if chosen is None else check_generator(chosen)
+        trail = Trail(generator.tokenizer)
         context = context_for(self._pipeline, question, selected, generator, trail)
         return generator, trail, context, selected.budget
-
-    def _extractive(self) -> Generator:
-        from carrel.embeddings.base import TextEncoder
-        from carrel.generation.extractive import ExtractiveGenerator
-
-        if not isinstance(self.encoder, TextEncoder):
-            raise InputError(
-                f"the built-in answerer needs a plain text encoder, not {self.encoder.name}. Name a generator."
-            )
-        return ExtractiveGenerator(self.encoder, tokenizer=self.tokenizer)
 
     # -- looking ------------------------------------------------------------------------------
 
@@ -347,7 +349,7 @@ class Library:
 
         check_options("why", options, ContextOptions)
         check_text("an id", document_id)
-        return trace(self._pipeline, document_id, question, Options(**options), self.tokenizer)
+        return trace(self._pipeline, document_id, question, self._options(options), self.tokenizer)
 
     def doctor(self, *, repair: bool = False) -> list[Check]:
         """Check the library's files, encoder and indexes; with ``repair``, rebuild what is derived."""

@@ -18,8 +18,14 @@ class Method:
 
 def methods() -> list[Method]:
     """All methods, by kind in the order of the pipeline. Importing them is put off until this is called."""
+    from carrel.compression.provence import ProvencePruner
     from carrel.embeddings.minilm import MiniLM
     from carrel.generation.extractive import ExtractiveGenerator
+    from carrel.generation.reader import ReaderGenerator
+    from carrel.generation.rules import RuleVerifier
+    from carrel.reader.methods import ReaderAnswerer, ReaderPruner, ReaderReranker
+    from carrel.reader.verifier import ReaderVerifier
+    from carrel.retrieval.cross_encoder import CrossEncoderReranker
     from carrel.retrieval.cutoff import AdaptiveK, FixedK, Threshold
     from carrel.retrieval.indexes.dense import DenseIndex
     from carrel.retrieval.indexes.lexical import LexicalIndex
@@ -29,8 +35,12 @@ def methods() -> list[Method]:
         ("encoder", [MiniLM]),
         ("index", [DenseIndex, LexicalIndex]),
         ("retriever", list(RETRIEVERS.values())),
+        ("reranker", [ReaderReranker, CrossEncoderReranker]),
         ("cutoff", [AdaptiveK, FixedK, Threshold]),
-        ("generator", [ExtractiveGenerator]),
+        ("pruner", [ReaderPruner, ProvencePruner]),
+        ("answerer", [ReaderAnswerer]),
+        ("generator", [ReaderGenerator, ExtractiveGenerator]),
+        ("verifier", [ReaderVerifier, RuleVerifier]),
     ]
     return [
         Method(kind, method.name, _idea(method), getattr(method, "citation", ""))

@@ -201,6 +201,20 @@ class Citation:
 
 
 @dataclass(frozen=True, slots=True)
+class ShortAnswer:
+    """A few words of a passage that answer by themselves: ``text == document.text[start:end]``.
+
+    ``citation`` is the sentence they stand in; ``confidence`` the calibrated probability that they are right.
+    """
+
+    text: str
+    start: int
+    end: int
+    confidence: float
+    citation: Citation
+
+
+@dataclass(frozen=True, slots=True)
 class Usage:
     """Tokens of one call, and the tokenizer that counted them."""
 
@@ -245,7 +259,8 @@ FinishReason = Literal["stop", "length", "abstained", "refused", "cancelled"]
 @dataclass(frozen=True, slots=True)
 class Completion:
     """What a generator returned. ``citations`` are those it verified itself (an extractive reader);
-    ``confidence`` is its calibrated probability of being right, None when it has none."""
+    ``confidence`` is its calibrated probability of being right, None when it has none; ``answers`` are short
+    answers, the surest first, from a generator that finds them."""
 
     text: str
     usage: Usage = field(default_factory=Usage)
@@ -253,11 +268,16 @@ class Completion:
     model: str = ""
     citations: tuple[Citation, ...] = ()
     confidence: float | None = None
+    answers: tuple[ShortAnswer, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An answer with its evidence. When ``abstained``, ``text`` says so and there are no citations."""
+    """An answer with its evidence. When ``abstained``, ``text`` says so and there are no citations.
+
+    ``answers`` are short answers, the surest first: the first is the one that ``text`` quotes in its sentence.
+    Generators that write prose give none.
+    """
 
     question: str
     text: str
@@ -267,6 +287,7 @@ class Answer:
     confidence: float | None = None
     usage: Usage = field(default_factory=Usage)
     ledger: Ledger = field(default_factory=lambda: Ledger(tokenizer=""))
+    answers: tuple[ShortAnswer, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,9 +306,10 @@ class TextEvent:
 
 @dataclass(frozen=True, slots=True)
 class CitationsEvent:
-    """After the text: the verified citations."""
+    """After the text: the verified citations, and short answers where the generator finds them."""
 
     citations: tuple[Citation, ...]
+    answers: tuple[ShortAnswer, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

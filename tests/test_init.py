@@ -25,6 +25,7 @@ PUBLIC = [
     "Passage",
     "Prompt",
     "Threshold",
+    "verify",
 ]
 HEAVY = ("numpy", "sqlalchemy", "onnxruntime", "tokenizers", "faiss", "torch", "transformers", "pydantic", "httpx")
 

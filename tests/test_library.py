@@ -227,13 +227,16 @@ def test_an_answer_quotes_and_cites(library) -> None:
         "embed",
         "retrieve",
         "read",
+        "rerank",
+        "prune",
         "deduplicate",
         "pack",
         "answer",
     ]
     last = answer.ledger.entries[-1]
     assert last.reason.startswith(f"{len(answer.citations)} citation") and last.reason.endswith("verified")
-    assert last.details["generator"] == "extractive"
+    assert last.details["generator"] == "reader"
+    assert [answer.answers[0].text, answer.answers[0].citation] == ["nine", citation]
     assert (last.tokens_in, last.tokens_out) == (answer.usage.prompt_tokens, answer.usage.completion_tokens)
 
 
@@ -304,7 +307,7 @@ def test_a_stream_can_be_left_early(library) -> None:
     assert list(stream) == []
 
 
-def test_the_built_in_answerer_needs_a_text_encoder(tmp_path: Path) -> None:
+def test_the_fast_answerer_needs_a_text_encoder(tmp_path: Path) -> None:
     class Wide(HashEncoder):
         name = "wide"
 
@@ -324,8 +327,9 @@ def test_the_built_in_answerer_needs_a_text_encoder(tmp_path: Path) -> None:
     with carrel.open(tmp_path, encoder=Late()) as library:
         library.add_text(FERRY, id="ferry")
         assert library.context(QUESTION).passages
+        assert library.ask(QUESTION).citations[0].quote == "The ferry leaves the north pier at nine."
         with pytest.raises(InputError, match="needs a plain text encoder, not late. Name a generator"):
-            library.ask(QUESTION)
+            library.ask(QUESTION, mode="fast")
         assert library.ask(QUESTION, generator=Scripted(TextEvent("Nine."))).text == "Nine."
 
 

@@ -11,17 +11,17 @@ import pytest
 import carrel
 from carrel.errors import BudgetError, EmptyQuestionError, FilterError, InputError, ScoreKindError
 from carrel.generation.base import Generator
-from carrel.pipeline import (
+from carrel.options import (
     AskOptions,
     ContextOptions,
     Options,
     SearchOptions,
-    Trail,
     check_budget,
     check_limit,
     check_question,
     make_cutoff,
 )
+from carrel.pipeline import Trail
 from carrel.retrieval.cutoff import AdaptiveK, FixedK, Threshold
 from carrel.retrieval.retrievers import Fused
 from carrel.testing import HashEncoder, WordTokenizer
@@ -60,7 +60,7 @@ class Silent(Generator):
 def library(tmp_path_factory: pytest.TempPathFactory) -> Iterator[carrel.Library]:
     """Thirty documents, two of them alike and one with orders for a model."""
     folder = tmp_path_factory.mktemp("pipeline")
-    with carrel.open(folder, encoder=HashEncoder(256), tokenizer=WordTokenizer()) as library:
+    with carrel.open(folder, encoder=HashEncoder(256), tokenizer=WordTokenizer(), mode="fast") as library:
         filler = [
             Document(f"Boat {n} of the harbour has {n * 7} ropes and {n * 3} lamps.", f"boat-{n:02d}")
             for n in range(27)
@@ -285,14 +285,17 @@ def test_an_unknown_keyword(library, method: str) -> None:
         list(library.stream(QUESTION, colour="red"))
 
 
+SEARCH = "limit, where, retriever, cutoff, recency, mode, reranker"
+
+
 @pytest.mark.parametrize(
     ("method", "option", "takes"),
     [
-        ("search", {"budget": 100}, "limit, where, retriever, cutoff, recency"),
-        ("search", {"order": "sides"}, "limit, where, retriever, cutoff, recency"),
-        ("search", {"generator": None}, "limit, where, retriever, cutoff, recency"),
-        ("context", {"generator": None}, "limit, where, retriever, cutoff, recency, budget, order"),
-        ("why", {"generator": None}, "limit, where, retriever, cutoff, recency, budget, order"),
+        ("search", {"budget": 100}, SEARCH),
+        ("search", {"order": "sides"}, SEARCH),
+        ("search", {"generator": None}, SEARCH),
+        ("context", {"generator": None}, f"{SEARCH}, budget, order, pruner"),
+        ("why", {"generator": None}, f"{SEARCH}, budget, order, pruner"),
     ],
 )
 def test_an_option_that_a_call_has_no_use_for(library, method: str, option, takes: str) -> None:
@@ -304,7 +307,8 @@ def test_an_option_that_a_call_has_no_use_for(library, method: str, option, take
 
 def test_every_option_reaches_its_call(library) -> None:
     search = {"limit": 2, "where": None, "retriever": "dense", "cutoff": 3, "recency": 30.0}
-    context = {**search, "budget": 200, "order": "document"}
+    search |= {"mode": "fast", "reranker": "none"}
+    context = {**search, "budget": 200, "order": "document", "pruner": "none"}
     assert (set(search), set(context)) == (set(SearchOptions.__annotations__), set(ContextOptions.__annotations__))
     assert len(library.search(QUESTION, **search)) == 2
     assert library.context(QUESTION, **context).budget == 200

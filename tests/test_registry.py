@@ -8,11 +8,15 @@ from importlib import import_module
 
 import pytest
 
+from carrel.compression.base import Pruner
 from carrel.embeddings.base import ChunkEncoder
+from carrel.generation.answerer import Answerer
 from carrel.generation.base import Generator
+from carrel.generation.verification import Verifier
 from carrel.registry import methods
 from carrel.retrieval.cutoff import Cutoff
 from carrel.retrieval.indexes.base import DerivedIndex
+from carrel.retrieval.reranking import Reranker
 from carrel.retrieval.retrievers import RETRIEVERS, Retriever
 
 HOMES = (
@@ -22,13 +26,23 @@ HOMES = (
     "carrel.retrieval.retrievers",
     "carrel.retrieval.cutoff",
     "carrel.generation.extractive",
+    "carrel.generation.reader",
+    "carrel.generation.rules",
+    "carrel.reader.methods",
+    "carrel.reader.verifier",
+    "carrel.retrieval.cross_encoder",
+    "carrel.compression.provence",
 )
 BASES = {
     "encoder": ChunkEncoder,
     "index": DerivedIndex,
     "retriever": Retriever,
+    "reranker": Reranker,
     "cutoff": Cutoff,
+    "pruner": Pruner,
+    "answerer": Answerer,
     "generator": Generator,
+    "verifier": Verifier,
 }
 
 

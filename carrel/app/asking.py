@@ -22,7 +22,9 @@ def ask(
     retriever: given.RetrieverName = None,
     cutoff: given.CutoffText = None,
     order: given.PassageOrder = given.Order.relevance,
+    whole: given.Whole = False,
     recency: given.Recency = None,
+    mode: given.Mode = given.ModeName.balanced,
     library: given.LibraryPath = given.LIBRARY,
     tenant: given.Tenant = "local",
     collection: given.Collection = "default",
@@ -30,13 +32,13 @@ def ask(
 ) -> None:
     """Answer a question from the documents, with citations.
 
-    Every quote is the document's own text between the characters given. When the documents do not seem to hold an
-    answer, it says so and exits with 3.
+    The reader finds the words that answer and quotes their sentence: the document's own text between the characters
+    given. When the documents do not seem to hold an answer, it says so and exits with 3.
     """
-    search = given.search_options(limit, where, retriever, cutoff, recency)
+    search = given.search_options(limit, where, retriever, cutoff, recency, mode)
     place = Place(library, tenant, collection)
     with place.to_read() as opened:
-        answer = opened.ask(given.joined(question), **given.context_options(search, budget, order))
+        answer = opened.ask(given.joined(question), **given.context_options(search, budget, order, whole))
         if as_json:
             emit(shapes.answer(answer))
         else:
@@ -57,7 +59,9 @@ def context(
     retriever: given.RetrieverName = None,
     cutoff: given.CutoffText = None,
     order: given.PassageOrder = given.Order.relevance,
+    whole: given.Whole = False,
     recency: given.Recency = None,
+    mode: given.Mode = given.ModeName.balanced,
     library: given.LibraryPath = given.LIBRARY,
     tenant: given.Tenant = "local",
     collection: given.Collection = "default",
@@ -67,10 +71,10 @@ def context(
 
     Only the context is printed on stdout; what --explain tells goes to stderr.
     """
-    search = given.search_options(limit, where, retriever, cutoff, recency)
+    search = given.search_options(limit, where, retriever, cutoff, recency, mode)
     place = Place(library, tenant, collection)
     with place.to_read() as opened:
-        found = opened.context(given.joined(question), **given.context_options(search, budget, order))
+        found = opened.context(given.joined(question), **given.context_options(search, budget, order, whole))
         if as_json:
             emit(shapes.context(found))
         elif found.passages:
@@ -94,13 +98,14 @@ def search(
     retriever: given.RetrieverName = None,
     cutoff: given.CutoffText = None,
     recency: given.Recency = None,
+    mode: given.Mode = given.ModeName.balanced,
     library: given.LibraryPath = given.LIBRARY,
     tenant: given.Tenant = "local",
     collection: given.Collection = "default",
     as_json: given.AsJson = False,
 ) -> None:
     """List the passages that fit a question best, with their scores."""
-    options = given.search_options(limit, where, retriever, cutoff, recency)
+    options = given.search_options(limit, where, retriever, cutoff, recency, mode)
     place = Place(library, tenant, collection)
     text = given.joined(question)
     with place.to_read() as opened:
@@ -124,17 +129,19 @@ def why(
     retriever: given.RetrieverName = None,
     cutoff: given.CutoffText = None,
     order: given.PassageOrder = given.Order.relevance,
+    whole: given.Whole = False,
     recency: given.Recency = None,
+    mode: given.Mode = given.ModeName.balanced,
     library: given.LibraryPath = given.LIBRARY,
     tenant: given.Tenant = "local",
     collection: given.Collection = "default",
     as_json: given.AsJson = False,
 ) -> None:
     """Follow one document through every stage: why it is in the context, or where it fell out."""
-    options = given.search_options(limit, where, retriever, cutoff, recency)
+    options = given.search_options(limit, where, retriever, cutoff, recency, mode)
     with Place(library, tenant, collection).to_read() as opened:
         id = resolve_single(opened, document)  # noqa: A001
-        found = opened.why(id, given.joined(question), **given.context_options(options, budget, order))
+        found = opened.why(id, given.joined(question), **given.context_options(options, budget, order, whole))
     if as_json:
         emit(shapes.trace(found))
     else:

@@ -19,7 +19,7 @@ from carrel.inputs import check_source
 if TYPE_CHECKING:
     from carrel.evaluation import Dataset, Evaluation
 
-_CONFIGURATIONS = "default,dense,lexical"
+_CONFIGURATIONS = "default,fast,dense,lexical"
 
 
 def _folder(text: str) -> Path:
@@ -78,7 +78,7 @@ def evaluate(
 ) -> None:
     """Measure retrieval on question sets with known evidence.
 
-    Libraries are made in a temporary folder. Needs no model beyond the shipped encoder; --plot needs matplotlib.
+    Libraries are made in a temporary folder. Needs no model beyond the shipped ones; --plot needs matplotlib.
     """
     from carrel.evaluation import evaluate as run
     from carrel.evaluation import report

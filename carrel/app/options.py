@@ -16,7 +16,7 @@ from carrel.errors import FilterError, InputError
 from carrel.inputs import library_folder, well_formed
 
 if TYPE_CHECKING:
-    from carrel.pipeline import ContextOptions, SearchOptions
+    from carrel.options import ContextOptions, SearchOptions
     from carrel.types import Scalar
 
 LIBRARY = Path(".carrel")
@@ -30,6 +30,14 @@ class Order(str, Enum):
     relevance = "relevance"
     sides = "sides"
     document = "document"
+
+
+class ModeName(str, Enum):
+    """How much is read before a context is put together."""
+
+    fast = "fast"
+    balanced = "balanced"
+    thorough = "thorough"
 
 
 def flag(*names: str, help: str) -> Any:  # noqa: A002
@@ -93,6 +101,25 @@ CutoffText = Annotated[
         rich_help_panel=_SELECTION,
     ),
 ]
+Mode = Annotated[
+    ModeName,
+    typer.Option(
+        "--mode",
+        "-m",
+        metavar="|".join(mode.value for mode in ModeName),
+        help="How much the reader reads to order and prune what was found: nothing, the best 32 passages, or 100.",
+        rich_help_panel=_SELECTION,
+    ),
+]
+Whole = Annotated[
+    bool,
+    typer.Option(
+        "--whole-passages",
+        metavar="",
+        help="Leave no sentence out of a passage to make room for others.",
+        rich_help_panel=_SELECTION,
+    ),
+]
 PassageOrder = Annotated[
     Order,
     typer.Option(
@@ -121,7 +148,12 @@ def joined(words: Sequence[str]) -> str:
 
 
 def search_options(
-    limit: int | None, where: Sequence[str] | None, retriever: str | None, cutoff: str | None, recency: float | None
+    limit: int | None,
+    where: Sequence[str] | None,
+    retriever: str | None,
+    cutoff: str | None,
+    recency: float | None,
+    mode: ModeName,
 ) -> SearchOptions:
     """Keywords of ``Library.search``."""
     return {
@@ -130,12 +162,14 @@ def search_options(
         "retriever": retriever,
         "cutoff": _cutoff(cutoff),
         "recency": recency,
+        "mode": mode.value,
     }
 
 
-def context_options(search: SearchOptions, budget: int, order: Order) -> ContextOptions:
+def context_options(search: SearchOptions, budget: int, order: Order, whole: bool) -> ContextOptions:
     """Keywords of ``Library.context``."""
-    chosen: ContextOptions = {**search, "budget": budget, "order": order.value}
+    pruner = "none" if whole else None
+    chosen: ContextOptions = {**search, "budget": budget, "order": order.value, "pruner": pruner}
     return chosen
 
 

@@ -52,11 +52,25 @@ def _indented(item: RenderableType, by: int = 4) -> Padding:
 
 def answer(found: Answer) -> Iterator[RenderableType]:
     """The answer and its citations."""
-    yield Text(clean(found.text), style="dim" if found.abstained else "bold")
+    yield _highlighted(found)
     numbers = dict.fromkeys(citation.number for citation in found.citations)
     for number in sorted(numbers):
         yield Text()
         yield Group(*_cited(number, [citation for citation in found.citations if citation.number == number]))
+
+
+def _highlighted(found: Answer) -> Text:
+    """The text; the words in it that answer stand out."""
+    if found.abstained or not found.answers:
+        return Text(clean(found.text), style="dim" if found.abstained else "bold")
+    best = found.answers[0]
+    before = " ".join(best.citation.quote[: best.start - best.citation.start].split())
+    words = clean(" ".join(best.text.split()))
+    text = Text(clean(found.text))
+    start = text.plain.find(words, max(0, len(clean(before))))
+    if start >= 0:
+        text.stylize("bold green", start, start + len(words))
+    return text
 
 
 def _cited(number: int, citations: Sequence[Citation]) -> Iterator[RenderableType]:

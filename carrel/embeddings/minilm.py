@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from carrel.embeddings.base import TextEncoder, Vectors, digest
 from carrel.errors import ModelError
+from carrel.sessions import open_session
 from carrel.tokens import FileTokenizer, model_folder
 
 if TYPE_CHECKING:
@@ -66,17 +67,7 @@ class MiniLM(TextEncoder):
 
     @cached_property
     def _session(self) -> InferenceSession:
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1  # parallel over texts instead
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.log_severity_level = 3
-        try:
-            return onnxruntime.InferenceSession(str(self.folder / "model.onnx"), options, ["CPUExecutionProvider"])
-        except Exception as error:  # onnxruntime has no public base class for its errors
-            reason = " ".join(str(error).split()).rstrip(".")
-            raise ModelError(f"cannot load the embedder in {self.folder}: {reason}. Reinstall carrel.") from error
+        return open_session(self.folder / "model.onnx", "the embedder")
 
     def encode_texts(self, texts: Sequence[str]) -> Vectors:
         """(texts, 384), unit length; an empty text has the vector of an empty input."""

@@ -5,14 +5,37 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from carrel.embeddings.base import ChunkEncoder, TextEncoder
 from carrel.errors import BudgetError, ContextOverflowError, InputError
 from carrel.generation.base import Generator
-from carrel.generation.citations import verified, without_dangling_marks
-from carrel.pipeline import Options, Pipeline, Trail, check_budget, check_question
+from carrel.generation.citations import verified, verified_answers, without_dangling_marks
+from carrel.modes import make_mode
+from carrel.options import Options, check_budget, check_question
+from carrel.pipeline import Pipeline, Trail
 from carrel.retrieval.packing import SEPARATOR
+from carrel.tokens import Tokenizer
 from carrel.types import Answer, Completion, Context, Document
 
 MOST_REPLY_TOKENS = 512  # kept free in the window; a quarter of a small one
+
+
+def built_in(encoder: ChunkEncoder, tokenizer: Tokenizer, mode: str) -> Generator:
+    """What answers where no generator is named: the reader, or in the fast mode the sentences most like the question.
+
+    Raises
+    ------
+    InputError : in the fast mode, where the encoder is not one of plain texts; the mode is unknown.
+    """
+    from carrel.generation.extractive import ExtractiveGenerator
+
+    simple = ExtractiveGenerator(encoder, tokenizer=tokenizer) if isinstance(encoder, TextEncoder) else None
+    if make_mode(mode).depth:
+        from carrel.generation.reader import ReaderGenerator
+
+        return ReaderGenerator(tokenizer=tokenizer, fallback=simple)
+    if simple is None:
+        raise InputError(f"the fast answerer needs a plain text encoder, not {encoder.name}. Name a generator.")
+    return simple
 
 
 def check_generator(generator: object) -> Generator:
@@ -89,11 +112,12 @@ def finish(
     streamed : the text has been passed on already, so that its marks can only be counted.
     """
     true = verified(completion.citations, read, context)
+    answers = verified_answers(completion.answers, read, context)
     text, removed, left = without_dangling_marks(completion.text, completion.citations, true, len(context.passages))
     abstained = completion.finish_reason == "abstained"
     dropped = len(completion.citations) - len(true)
     shown = () if abstained else true
-    parts = ["abstained: no sentence fits well enough" if abstained else f"{_counted(len(true), 'citation')} verified"]
+    parts = ["abstained: no answer is sure enough" if abstained else f"{_counted(len(true), 'citation')} verified"]
     if dropped:
         parts.append(f"{_counted(dropped, 'citation')} dropped, not in the source as quoted")
     if removed and not streamed:
@@ -124,6 +148,7 @@ def finish(
         completion.confidence,
         completion.usage,
         trail.ledger(),
+        () if abstained else answers,
     )
 
 

@@ -39,7 +39,7 @@ class Generator(ABC):
 
         completion = replies.complete(self, prompt)
         yield TextEvent(completion.text)
-        yield CitationsEvent(completion.citations)
+        yield CitationsEvent(completion.citations, completion.answers)
         yield UsageEvent(completion.usage, Ledger(completion.usage.tokenizer), completion.finish_reason)
 
     def count_tokens(self, text: str) -> int:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from carrel.errors import DocumentNotFoundError
 from carrel.generation.marks import SPACES, find_runs
-from carrel.types import Citation, Context, Document, page_at
+from carrel.types import Citation, Context, Document, ShortAnswer, page_at
 
 
 def verified(citations: Sequence[Citation], read: Callable[[str], Document], context: Context) -> tuple[Citation, ...]:
@@ -29,6 +29,22 @@ def verified(citations: Sequence[Citation], read: Callable[[str], Document], con
             continue
         if document.text[citation.start : citation.end] == citation.quote and _is_inside(citation, context):
             out.append(replace(citation, page=page_at(document.pages, citation.start)))
+    return tuple(out)
+
+
+def verified_answers(
+    answers: Sequence[ShortAnswer], read: Callable[[str], Document], context: Context
+) -> tuple[ShortAnswer, ...]:
+    """The short answers that stand in the document where they say, in a sentence that is cited rightly."""
+    out: list[ShortAnswer] = []
+    for answer in answers:
+        sentences = verified([answer.citation], read, context)
+        if not sentences:
+            continue
+        [sentence] = sentences
+        inside = sentence.start <= answer.start and answer.end <= sentence.end
+        if inside and answer.text and sentence.quote[answer.start - sentence.start :].startswith(answer.text):
+            out.append(replace(answer, citation=sentence))
     return tuple(out)
 
 

@@ -128,7 +128,7 @@ def _sentences(passages: Sequence[Passage]) -> list[_Sentence]:
         code = [Span(passage.start + s.start, passage.start + s.end) for s in code_spans(passage.text)]
         for start, end in parts:
             for span in split_sentences(passage.text, start - passage.start, end - passage.start):
-                for row in _rows(passage.text, span):
+                for row in table_rows(passage.text, span):
                     exact, text = trimmed(passage.start + row.start, passage.text[row.start : row.end])
                     if _says_something(text):
                         in_code = any(s.start < exact.end and exact.start < s.end for s in code)
@@ -136,7 +136,7 @@ def _sentences(passages: Sequence[Passage]) -> list[_Sentence]:
     return out
 
 
-def _rows(text: str, span: Span) -> list[Span]:
+def table_rows(text: str, span: Span) -> list[Span]:
     """The rows of a table, which have no full stops between them; else the sentence as it is."""
     if not _ROW.match(text, span.start, span.end):
         return [span]

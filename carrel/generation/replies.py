@@ -13,6 +13,7 @@ from carrel.types import (
     Completion,
     FinishReason,
     Prompt,
+    ShortAnswer,
     SourcesEvent,
     TextEvent,
     Usage,
@@ -55,7 +56,7 @@ def stream(generator: Generator, prompt: Prompt) -> Iterator[TextEvent | Complet
             texts.append(event.text)
             yield event
         elif isinstance(event, CitationsEvent):
-            whole = replace(whole, citations=event.citations)
+            whole = replace(whole, citations=event.citations, answers=event.answers)
         elif isinstance(event, UsageEvent):
             whole = replace(whole, usage=event.usage, finish_reason=event.finish_reason)
         elif not isinstance(event, SourcesEvent):
@@ -93,12 +94,15 @@ def _events(generator: Generator, prompt: Prompt) -> Iterator[object]:
 def _sound(generator: Generator, method: str, prompt: Prompt, completion: Completion) -> Completion:
     """The completion, once every part of it is of its kind; what it left out is filled in."""
     usage, citations, confidence = completion.usage, completion.citations, completion.confidence
+    answers = completion.answers
     if not isinstance(completion.text, str):
         _refuse(generator, method, completion.text, "a text as its text")
     if not isinstance(usage, Usage) or not all(map(_is_count, _counts(usage))) or not isinstance(usage.tokenizer, str):
         _refuse(generator, method, usage, "a carrel.types.Usage with numbers of tokens as its usage")
     if not isinstance(citations, (tuple, list)) or not all(isinstance(citation, Citation) for citation in citations):
         _refuse(generator, method, citations, "a tuple of carrel.types.Citation as its citations")
+    if not isinstance(answers, (tuple, list)) or not all(isinstance(answer, ShortAnswer) for answer in answers):
+        _refuse(generator, method, answers, "a tuple of carrel.types.ShortAnswer as its answers")
     if completion.finish_reason not in _REASONS:
         _refuse(generator, method, completion.finish_reason, f"one of {', '.join(_REASONS)} as its finish_reason")
     if confidence is not None and not (isinstance(confidence, (int, float)) and 0 <= confidence <= 1):
@@ -107,7 +111,8 @@ def _sound(generator: Generator, method: str, prompt: Prompt, completion: Comple
         _refuse(generator, method, completion.model, "a text as its model")
     if not usage.total_tokens:  # no prompt has none: nobody counted
         usage = counted(generator, prompt, completion.text)
-    return replace(completion, usage=usage, citations=tuple(citations), model=completion.model or generator.name)
+    model = completion.model or generator.name
+    return replace(completion, usage=usage, citations=tuple(citations), answers=tuple(answers), model=model)
 
 
 def counted(generator: Generator, prompt: Prompt, text: str) -> Usage:

@@ -15,18 +15,15 @@ _WORDS = re.compile(r"\w+")
 def merge_spans(passages: Sequence[Passage]) -> list[Passage]:
     """Join passages of a document that overlap or touch, given best first.
 
-    Each union stands at the place of its best part; pruned passages are left alone.
+    Each union stands at the place of its best part, and keeps what any of its parts keeps.
     """
     merged: list[Passage] = []
     for passage in passages:
-        if passage.kept is not None:
-            merged.append(passage)
-            continue
         joined = passage
         place = len(merged)
         for index in range(len(merged) - 1, -1, -1):
             other = merged[index]
-            same = other.document_id == joined.document_id and other.kept is None
+            same = other.document_id == joined.document_id
             if same and other.start <= joined.end and joined.start <= other.end:
                 joined = _union(other, joined)
                 place = index
@@ -38,13 +35,37 @@ def merge_spans(passages: Sequence[Passage]) -> list[Passage]:
 def _union(better: Passage, worse: Passage) -> Passage:
     first, second = (better, worse) if better.start <= worse.start else (worse, better)
     text = first.text if second.end <= first.end else first.text[: second.start - first.start] + second.text
-    return replace(
+    whole = replace(
         first,
         end=max(first.end, second.end),
         text=text,
         chunks=tuple(sorted({*first.chunks, *second.chunks})),
         scores=best_scores(better.scores, worse.scores),
+        kept=None,
     )
+    if first.kept is None and second.kept is None:
+        return whole
+    return keeping(whole, [*kept_spans(first), *kept_spans(second)])
+
+
+def kept_spans(passage: Passage) -> tuple[Span, ...]:
+    """What is kept of a passage, as spans of its document."""
+    return (Span(passage.start, passage.end),) if passage.kept is None else passage.kept
+
+
+def keeping(passage: Passage, spans: Iterable[Span]) -> Passage:
+    """The passage with these spans kept, in any order; those that touch become one, without white space around it."""
+    joined: list[Span] = []
+    for span in sorted(spans, key=lambda s: (s.start, s.end)):
+        between = passage.text[joined[-1].end - passage.start : span.start - passage.start] if joined else ""
+        if joined and (span.start <= joined[-1].end or not between.strip()):
+            joined[-1] = Span(joined[-1].start, max(joined[-1].end, span.end))
+        else:
+            joined.append(span)
+    tightened = (trimmed(s.start, passage.text[s.start - passage.start : s.end - passage.start])[0] for s in joined)
+    kept = tuple(span for span in tightened if span.start < span.end)
+    whole = trimmed(passage.start, passage.text)[0]
+    return replace(passage, kept=None if kept == (whole,) else kept)
 
 
 def best_scores(first: Scores, second: Scores) -> Scores:
@@ -117,9 +138,10 @@ def _alike(common: int, first: int, second: int) -> float:
 
 
 def tight(passage: Passage) -> Passage:
-    """The passage without white space around it; a pruned one as it is."""
+    """The passage without white space around it."""
     span, text = trimmed(passage.start, passage.text)
-    if passage.kept is not None or len(text) == len(passage.text):
+    outside = any(part.start < span.start or span.end < part.end for part in passage.kept or ())
+    if outside or not text or len(text) == len(passage.text):
         return passage
     return replace(passage, start=span.start, end=span.end, text=text)
 

@@ -19,7 +19,7 @@ SEPARATOR = "\n\n"
 ELLIPSIS = " … "
 _LONGEST_SENTENCE_TOKENS = 64
 _MOST_CUTS = 3  # passages looked at for sentences that fill what is left
-_LEAST_ROOM_TOKENS = 24  # less is not worth another header
+LEAST_ROOM_TOKENS = 24  # less is not worth another header
 _BREAKS = r"\n\r\v\f\x1c-\x1e\x85\u2028\u2029"
 _FAKE_HEADER = re.compile(rf"(?:^|(?<=[{_BREAKS}]))([^\S{_BREAKS}]*)(?=\[\d+\])")
 
@@ -99,9 +99,11 @@ class Packer:
         ------
         BudgetError : not even one sentence fits.
         """
-        chosen: list[Passage] = []
+        return self.continued([], ranked)
+
+    def continued(self, chosen: list[Passage], ranked: Iterable[Passage], first: Passage | None = None) -> Packed:
+        """Add passages, best first, to those chosen already; ``first`` is the best of all, ``taken`` counts the new."""
         taken, cuts = 0, 0
-        first: Passage | None = None
         for passage in ranked:
             first = first or passage
             grown = merge_spans([*chosen, passage])
@@ -112,7 +114,7 @@ class Packer:
             part = self._cut(chosen, passage)
             if part is not None:
                 chosen, taken = merge_spans([*chosen, part]), taken + 1
-            if self.budget - self._estimate(chosen) < _LEAST_ROOM_TOKENS or (cuts >= _MOST_CUTS and chosen):
+            if self.budget - self._estimate(chosen) < LEAST_ROOM_TOKENS or (cuts >= _MOST_CUTS and chosen):
                 break
         if first is None:
             return Packed(arrange([], self.order), "", 0, 0, False)
@@ -142,7 +144,8 @@ class Packer:
         """The shortest sentence of a passage alone: the least that a budget must hold."""
         parts = [passage]
         if passage.kept is None:
-            parts = [_part(passage, span.start, span.end) for span in self._parts_of(passage)] or parts
+            cut = [_part(passage, span.start, span.end) for span in self._parts_of(passage)]
+            parts = [part for part in cut if part.text] or parts
         needed, part = min(((self.tokenizer.count(block(part, 1)), part) for part in parts), key=lambda pair: pair[0])
         if needed <= self.budget:
             return Packed([part], block(part, 1), needed, 1, True)
@@ -174,7 +177,11 @@ class Packer:
 
     def _cut(self, chosen: Sequence[Passage], passage: Passage, spare: int = 0) -> Passage | None:
         """The run of sentences of a passage that fits the room left and has most words of the question."""
-        if passage.kept is not None:
+        if passage.kept is not None:  # it has been chosen sentence by sentence: the last ones go
+            for count in range(len(passage.kept) - 1, 0, -1):
+                part = replace(passage, kept=passage.kept[:count])
+                if self._estimate([*chosen, part]) + spare <= self.budget:
+                    return part
             return None
         room = self.budget - spare - self._estimate(chosen) - self._count(SEPARATOR) * bool(chosen)
         room -= self._header_tokens(passage, 1)

@@ -160,7 +160,8 @@ def check_recency(half_life_days: float | None) -> None:
 class Ranking:
     """Chunk ids, best first, with the score that ordered them and the candidates they came from.
 
-    ``searched`` is the number of chunks in the collection.
+    ``searched`` is the number of chunks in the collection. ``weights`` are what the scores were multiplied by for
+    the age of their documents; None where age does not count.
     """
 
     ids: NDArray[np.int64]
@@ -169,6 +170,7 @@ class Ranking:
     kind: ScoreKind
     seconds: Mapping[str, float]
     searched: int = 0
+    weights: Floats | None = None
 
 
 class Searcher:
@@ -210,12 +212,14 @@ class Searcher:
             )
         found = self._candidates(connection, question, query, encoder_id, retriever, where, candidates, seconds)
         scores = retriever.score(found)
+        weights = None
         if recency is not None:
             weights = self._recency(connection, found.ids, recency)
             scores = scores - np.abs(scores) * (1 - weights)  # a score below zero must sink, too
         order = np.lexsort((found.ids, -scores))
         searched = self.size(connection)
-        return Ranking(found.ids[order], scores[order], found, retriever.kind, seconds, searched)
+        weights = None if weights is None else weights[order]
+        return Ranking(found.ids[order], scores[order], found, retriever.kind, seconds, searched, weights)
 
     def size(self, connection: Connection) -> int:
         """How many chunks the collection holds; counted again only when it has changed."""

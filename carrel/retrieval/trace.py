@@ -9,7 +9,8 @@ import numpy as np
 from sqlalchemy import select
 
 from carrel.errors import DocumentNotFoundError
-from carrel.pipeline import Options, Pipeline, Selection, Trail, check_budget, check_limit, check_question
+from carrel.options import Options, check_budget, check_limit, check_question
+from carrel.pipeline import Found, Pipeline, Selection, Trail
 from carrel.retrieval.cutoff import Cut
 from carrel.retrieval.retrievers import CANDIDATES, make_retriever
 from carrel.retrieval.store import documents as stored
@@ -69,8 +70,13 @@ def _follow(
         yield _filtered(pipeline, document_id, options), ()
     yield _ranked(pipeline, document_id, question, options), ()
     selection = pipeline.select(question, options, Trail(tokenizer))
-    if selection.cut is not None:
-        yield _cut(pipeline, document_id, selection, selection.cut), ()
+    found = selection.found
+    if found.reading.reranker is not None and found.counted:
+        step = _reranked(document_id, found)
+        if step is not None:
+            yield step, ()
+    if found.cut is not None:
+        yield _cut(pipeline, document_id, found, found.cut), ()
     yield _read(document_id, selection), ()
     distinct = list(selection.repeats.distinct(selection.candidates))
     yield _distinct(document_id, selection), ()
@@ -78,7 +84,8 @@ def _follow(
     own = tuple(passage for passage in packed.passages if passage.document_id == document_id)
     if own:
         places = ", ".join(f"[{packed.passages.index(passage) + 1}]" for passage in own)
-        yield Step("pack", True, f"in the context as {places} of {len(packed.passages)} passages"), own
+        shortened = " (shortened to the sentences that tell most)" if any(passage.kept for passage in own) else ""
+        yield Step("pack", True, f"in the context as {places} of {len(packed.passages)} passages{shortened}"), own
     else:
         spent = f"the budget of {options.budget} tokens was spent on {packed.taken} better passages"
         message = f"{spent}; a larger one would reach it"
@@ -143,9 +150,26 @@ def _place(ids: np.ndarray, own: set[int]) -> int | None:
     return next((rank for rank, found in enumerate(ids.tolist(), start=1) if found in own), None)
 
 
-def _cut(pipeline: Pipeline, document_id: str, selection: Selection, cut: Cut) -> Step:
-    with pipeline.searcher.store.read() as connection:
-        above = pipeline.searcher.passages(connection, selection.ranking, cut.count)
+def _reranked(document_id: str, found: Found) -> Step | None:
+    """The best place of the document in the reranker's order; None when a cut after it leaves no way to tell."""
+    read = [passage for passage in found.passages if passage.scores.relevance is not None]
+    own = [rank for rank, passage in enumerate(read, start=1) if passage.document_id == document_id]
+    if own:
+        relevance = read[own[0] - 1].scores.relevance
+        return Step("rerank", True, f"rank {own[0]} of the {len(read)} that were read, relevance {relevance:.3f}")
+    if found.cut is not None:
+        return None
+    if any(passage.document_id == document_id for passage in found.passages):
+        return Step("rerank", True, f"below the {len(read)} passages that were read")
+    return None
+
+
+def _cut(pipeline: Pipeline, document_id: str, found: Found, cut: Cut) -> Step:
+    if found.reading.reranker is not None:
+        above = found.passages
+    else:
+        with pipeline.searcher.store.read() as connection:
+            above = pipeline.searcher.passages(connection, found.ranking, cut.count)
     kept = any(passage.document_id == document_id for passage in above)
     return Step("cutoff", kept, cut.reason if kept else f"below the cut: {cut.reason}")
 

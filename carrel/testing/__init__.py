@@ -10,23 +10,31 @@ you return. Nothing here is imported by the rest of Carrel.
             return MyCutoff()
 """
 
+from carrel.testing.answerers import AnswererConformance
 from carrel.testing.cutoffs import CutoffConformance
 from carrel.testing.encoders import ChunkEncoderConformance, HashEncoder
 from carrel.testing.generators import GeneratorConformance
 from carrel.testing.indexes import DerivedIndexConformance
 from carrel.testing.loaders import LoaderConformance, check_document
+from carrel.testing.pruners import PrunerConformance
+from carrel.testing.rerankers import RerankerConformance
 from carrel.testing.retrievers import RetrieverConformance
 from carrel.testing.tokenizers import TokenizerConformance, WordTokenizer
+from carrel.testing.verifiers import VerifierConformance
 
 __all__ = [
+    "AnswererConformance",
     "ChunkEncoderConformance",
     "CutoffConformance",
     "DerivedIndexConformance",
     "GeneratorConformance",
     "HashEncoder",
     "LoaderConformance",
+    "PrunerConformance",
+    "RerankerConformance",
     "RetrieverConformance",
     "TokenizerConformance",
+    "VerifierConformance",
     "WordTokenizer",
     "check_document",
 ]

@@ -85,7 +85,7 @@ class RetrieverConformance(ABC):
             assert not library.search(self.question, retriever=self.make(), where={"name": "none"})
 
     def test_an_empty_library_gives_nothing(self, tmp_path: Path) -> None:
-        with Library(tmp_path / "empty", encoder=HashEncoder()) as library:
+        with Library(tmp_path / "empty", encoder=HashEncoder(), mode="fast") as library:
             assert self._search(library) == []
 
     def _search(self, library: Library, limit: int = 10) -> list[Passage]:
@@ -97,6 +97,6 @@ class RetrieverConformance(ABC):
         return scores
 
     def _library(self, folder: Path) -> Library:
-        library = Library(folder / "library", encoder=HashEncoder())
+        library = Library(folder / "library", encoder=HashEncoder(), mode="fast")
         library.add([Document(text, id=name, metadata={"name": name}) for name, text in _TEXTS.items()])
         return library

@@ -33,10 +33,13 @@ def test_the_words_of_a_question_need_no_quotes(run, filled: Path) -> None:
 def test_json_quotes_are_the_documents_own(run, filled: Path) -> None:
     found = run("ask", "--json", WIND, cwd=filled).json
     assert set(found) == {
-        "question", "answer", "abstained", "confidence", "citations", "passages", "tokens", "budget", "usage", "ledger",
+        "question", "answer", "abstained", "confidence", "answers", "citations", "passages", "tokens", "budget",
+        "usage", "ledger",
     }  # fmt: skip
     assert found["abstained"] is False
     assert found["tokens"] <= found["budget"] == 1000
+    assert found["answers"][0]["citation"] in found["citations"]
+    assert found["answers"][0]["text"] in found["answers"][0]["citation"]["quote"]
     with carrel.open(filled / ".carrel", read_only=True) as library:
         for citation in found["citations"]:
             text = library.document(citation["document_id"]).text

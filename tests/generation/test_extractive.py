@@ -165,7 +165,7 @@ def _is_right(question: dict[str, str], answer: carrel.Answer) -> bool:
 
 
 def test_documentation_beside_the_example_changes_no_right_answer(tmp_path: Path) -> None:
-    with carrel.open(tmp_path) as library:
+    with carrel.open(tmp_path, mode="fast") as library:
         library.add(ROOT / "examples" / "library")
         alone = [library.ask(question["question"]) for question in QUESTIONS]
         library.add(ROOT / "docs")

@@ -17,7 +17,7 @@ from carrel.generation.base import Generator
 from carrel.retrieval.merging import merge_spans, tight
 from carrel.retrieval.packing import Packer, header
 from carrel.testing import HashEncoder, WordTokenizer
-from carrel.types import Citation, Completion, Document, Passage, Prompt
+from carrel.types import Citation, Completion, Document, Passage, Prompt, Span
 
 QUESTION = "When does the ferry leave the pier?"
 sentences = st.sampled_from(
@@ -58,7 +58,8 @@ def check_header(passage: Passage, document: Document) -> None:
         return
     assert shown is not None
     last = shown[2] or shown[1]
-    assert (int(shown[1]), int(last)) == (passage.page, page_of(document, passage.end - 1))
+    spans = passage.kept or (Span(passage.start, passage.end),)  # the header is that of what is shown
+    assert (int(shown[1]), int(last)) == (page_of(document, spans[0].start), page_of(document, spans[-1].end - 1))
 
 
 class Misnumbering(Generator):

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from carrel.retrieval.merging import Repeats, best_scores, merge_spans, tight, trimmed
+from carrel.retrieval.merging import Repeats, best_scores, keeping, merge_spans, tight, trimmed
 from carrel.types import Passage, Scores, Span
 
 SOURCES = {
@@ -90,10 +90,23 @@ def test_a_bridge_joins_both_sides() -> None:
     assert [p.text for p in merge_spans([left, right, bridge])] == [SOURCES["b"][:15]]
 
 
-def test_pruned_passages_are_left_alone() -> None:
-    pruned = passage("b", 0, 10, kept=(Span(0, 3),))
-    assert merge_spans([pruned, passage("b", 5, 15)]) == [pruned, passage("b", 5, 15)]
-    assert merge_spans([passage("b", 5, 15), pruned]) == [passage("b", 5, 15), pruned]
+def test_pruned_passages_that_touch_keep_what_each_kept() -> None:
+    pruned, whole = passage("b", 0, 10, kept=(Span(0, 3),)), passage("b", 5, 15)
+    for parts in ([pruned, whole], [whole, pruned]):
+        [merged] = merge_spans(parts)
+        assert (merged.start, merged.end, merged.text) == (0, 15, SOURCES["b"][:15])
+        assert merged.kept == (Span(0, 3), Span(5, 15))
+        assert merged.pieces == (SOURCES["b"][0:3], SOURCES["b"][5:15])
+    [same] = merge_spans([pruned, passage("b", 3, 8)])
+    assert same.kept == (Span(0, 8),) and same.end == 10
+
+
+def test_kept_spans_that_only_white_space_parts_are_one() -> None:
+    text = "One. Two.  Three. "
+    source = Passage("t", 10, 10 + len(text), text)
+    assert keeping(source, [Span(15, 21), Span(10, 15)]).kept == (Span(10, 19),)
+    assert keeping(source, [Span(10, 15), Span(15, 21), Span(21, 28)]).kept is None
+    assert keeping(source, [Span(21, 28), Span(10, 15)]).pieces == ("One.", "Three.")
 
 
 def test_the_better_of_each_score_and_zero_counts() -> None:
@@ -118,7 +131,9 @@ def test_a_tight_passage_has_no_white_space_around_it() -> None:
     loose = Passage("d", 4, 12, " \ntext \n", kept=None)
     assert tight(loose) == Passage("d", 6, 10, "text")
     pruned = Passage("d", 4, 12, " \ntext \n", kept=(Span(4, 8),))
-    assert tight(pruned) is pruned
+    assert tight(pruned) is pruned  # what is kept is kept, whatever it is
+    both = tight(Passage("d", 4, 12, " \ntext \n", kept=(Span(6, 8),)))
+    assert both == Passage("d", 6, 10, "text", kept=(Span(6, 8),))
 
 
 # -- repeats ------------------------------------------------------------------------------------

@@ -47,7 +47,7 @@ class TestRankFused(RetrieverConformance):
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory) -> Iterator[carrel.Library]:
     """Four documents of one chunk each."""
-    with carrel.open(tmp_path_factory.mktemp("retrievers"), encoder=HashEncoder()) as library:
+    with carrel.open(tmp_path_factory.mktemp("retrievers"), encoder=HashEncoder(), mode="fast") as library:
         library.add([Document(text, id=key, title=key, metadata={"words": len(text)}) for key, text in TEXTS.items()])
         yield library
 

@@ -20,7 +20,7 @@ QUESTION = "When does the ferry leave the north pier?"
 @pytest.fixture
 def library(tmp_path: Path) -> Iterator[carrel.Library]:
     """The answer, its copy, and others that fit less and less."""
-    with carrel.open(tmp_path, encoder=HashEncoder(512)) as library:
+    with carrel.open(tmp_path, encoder=HashEncoder(512), mode="fast") as library:
         library.add(
             [
                 Document(FERRY, "ferry", "ferry", metadata={"year": 1894}),

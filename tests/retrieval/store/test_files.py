@@ -21,7 +21,7 @@ OLD, NEW = 1_600_000_000.0, 1_700_000_000.25
 
 @pytest.fixture
 def library(tmp_path: Path) -> Iterator[Library]:
-    with Library(tmp_path / "library", encoder=HashEncoder(16)) as made:
+    with Library(tmp_path / "library", encoder=HashEncoder(16), mode="fast") as made:
         yield made
 
 

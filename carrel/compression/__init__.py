@@ -1,0 +1,1 @@
+"""Selected passages made smaller without being rewritten."""

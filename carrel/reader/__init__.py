@@ -1,0 +1,1 @@
+"""The reader: one small model behind reranking, pruning, answering and verification."""
