@@ -19,6 +19,6 @@ run add examples/library docs
 run ask "When was Greyhorn Light first lit?"
 run ask "What did Tarn & Quill Works ask for dredging Kittow Channel?"
 run ask "How many passengers did the Maren Tyde carry in 2023?"
-run ask "Where does adaptive-k cut the ranking?"
+run ask "Where does adaptive-k cut?"
 printf '\nThe documents do not answer the next one, and the exit code says so (3):\n'
 run ask "How many parking spaces are there at the harbour gate?" || [ $? -eq 3 ]
