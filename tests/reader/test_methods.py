@@ -92,7 +92,7 @@ def test_a_sentence_scores_by_its_tokens_and_the_answer_in_it(tmp_path: Path, re
 def test_thresholds_come_from_the_calibration_or_the_caller(reader) -> None:
     assert ReaderPruner(reader).threshold == reader.calibration.keep_threshold
     assert ReaderPruner(reader, threshold=0.0).threshold == 0.0
-    assert ReaderAnswerer(reader).threshold == reader.calibration.answer_threshold
+    assert ReaderAnswerer(reader).threshold == reader.calibration.least_asked
 
 
 def test_the_surest_answer_of_a_passage_has_the_calibrated_probability(reader) -> None:
