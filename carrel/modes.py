@@ -52,13 +52,15 @@ class Reading:
 
     def foreign(self, question: str, passages: Sequence[Passage]) -> str | None:
         """The language of the question or of what was found first, where it is plainly not one the models know."""
-        found = " ".join(passage.text for passage in passages[:_JUDGED_PASSAGES])
-        for model in (self.reranker, self.pruner):
-            if model is not None:
-                language = mismatch(question, model.languages) or mismatch(found, model.languages)
-                if language:
-                    return language
-        return None
+        models = (self.reranker, self.pruner)
+        found = (foreign_language(question, passages, model.languages) for model in models if model is not None)
+        return next((language for language in found if language), None)
+
+
+def foreign_language(question: str, passages: Sequence[Passage], known: frozenset[str]) -> str | None:
+    """The language of a question or of the first passages, where it is plainly none of those known (none: any)."""
+    shown = " ".join(passage.text for passage in passages[:_JUDGED_PASSAGES])
+    return mismatch(question, known) or mismatch(shown, known)
 
 
 def make_mode(mode: str) -> Mode:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from carrel.app.options import ModeName
 from carrel.compression.base import Pruner
 from carrel.errors import InputError
 from carrel.modes import DEFAULT_MODE, MODES, make_mode, make_reading
@@ -27,6 +28,7 @@ class Even(Reranker):
 def test_there_are_three() -> None:
     assert [(mode.name, mode.depth) for mode in MODES.values()] == [("fast", 0), ("balanced", 32), ("thorough", 100)]
     assert DEFAULT_MODE == "balanced" and make_mode("fast") is MODES["fast"]
+    assert [name.value for name in ModeName] == list(MODES)  # what the command line offers
 
 
 def test_fast_reads_nothing() -> None:

@@ -7,7 +7,23 @@ from dataclasses import replace
 
 from carrel.errors import DocumentNotFoundError
 from carrel.generation.marks import SPACES, find_runs
-from carrel.types import Citation, Context, Document, ShortAnswer, page_at
+from carrel.retrieval.merging import trimmed
+from carrel.types import Citation, Context, Document, Passage, ShortAnswer, page_at
+
+
+def cite(passage: Passage, number: int, start: int, end: int) -> Citation:
+    """A citation of what stands in a passage between two offsets of its document, without white space around it."""
+    span, quote = trimmed(start, passage.text[start - passage.start : end - passage.start])
+    return Citation(
+        number=number,
+        document_id=passage.document_id,
+        start=span.start,
+        end=span.end,
+        quote=quote,
+        title=passage.title,
+        source=passage.source,
+        page=page_at(passage.pages, span.start),
+    )
 
 
 def verified(citations: Sequence[Citation], read: Callable[[str], Document], context: Context) -> tuple[Citation, ...]:

@@ -12,13 +12,14 @@ import numpy as np
 
 from carrel.embeddings.base import TextEncoder, Vectors
 from carrel.generation.base import Generator
+from carrel.generation.citations import cite
 from carrel.generation.echoes import asks_for_code, code_spans, is_echo
 from carrel.retrieval.indexes.lexical import query_terms
 from carrel.retrieval.merging import trimmed
 from carrel.retrieval.packing import SEPARATOR, render
 from carrel.retrieval.sentences import split_sentences
 from carrel.tokens import Tokenizer
-from carrel.types import Citation, Completion, Passage, Prompt, Span, Usage, page_at
+from carrel.types import Completion, Passage, Prompt, Span, Usage
 
 ABSTENTION = "The documents do not seem to answer this question."
 _WORDS = re.compile(r"\w+")
@@ -102,19 +103,7 @@ class ExtractiveGenerator(Generator):
 
     def _quote(self, prompt: Prompt, chosen: Sequence[_Sentence], used: int, best: float) -> Completion:
         numbers = {id(passage): number for number, passage in enumerate(prompt.passages, start=1)}
-        citations = tuple(
-            Citation(
-                number=numbers[id(s.passage)],
-                document_id=s.passage.document_id,
-                start=s.start,
-                end=s.end,
-                quote=s.text,
-                title=s.passage.title,
-                source=s.passage.source,
-                page=page_at(s.passage.pages, s.start),
-            )
-            for s in chosen
-        )
+        citations = tuple(cite(s.passage, numbers[id(s.passage)], s.start, s.end) for s in chosen)
         text = " ".join(f"{' '.join(c.quote.split())} [{c.number}]" for c in citations)
         usage = Usage(used, self.tokenizer.count(text), 0, self.tokenizer.name)
         return Completion(text, usage, "stop", self.name, citations, min(1.0, best))

@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-from carrel.embeddings.language import mismatch
 from carrel.errors import InputError
 from carrel.generation.answerer import Answerer, Candidate, FoundAnswer
 from carrel.generation.base import Generator
+from carrel.generation.citations import cite
 from carrel.generation.echoes import asks_for_code, code_spans, is_echo, plain
 from carrel.generation.extractive import ABSTENTION, table_rows
-from carrel.retrieval.merging import kept_spans, trimmed
+from carrel.modes import foreign_language
+from carrel.retrieval.merging import kept_spans
 from carrel.retrieval.packing import SEPARATOR, render
 from carrel.retrieval.sentences import split_sentences
 from carrel.tokens import Tokenizer, shipped_tokenizer
-from carrel.types import Citation, Completion, Passage, Prompt, ShortAnswer, Span, Usage, page_at
+from carrel.types import Citation, Completion, Passage, Prompt, ShortAnswer, Span, Usage
 
 _MOST_SUPPORT = 2  # further passages cited for the same answer
 
@@ -69,12 +70,12 @@ class ReaderGenerator(Generator):
     def complete(self, prompt: Prompt) -> Completion:
         """Quote the sentence of the likeliest answer, and list the next ones."""
         used = self.tokenizer.count(f"{render(prompt.passages)}{SEPARATOR}{prompt.question}")
-        if self._is_foreign(prompt):
+        if foreign_language(prompt.question, prompt.passages, self.answerer.languages):
             return self.fallback.complete(prompt) if self.fallback else self._abstain(used, 0.0)
         found = self.answerer.candidates(prompt.question, prompt.passages, 2 * self.alternatives + 2)
         answers = [answer for answer in (self._answer(prompt, candidate) for candidate in found) if answer]
         if not asks_for_code(prompt.question):  # then code answers only what no prose does
-            prose = [answer for answer in answers if not self._is_code(prompt, answer[0])]
+            prose = [answer for answer in answers if not _is_code(prompt, answer[0])]
             if prose and prose[0][0].confidence >= self.threshold:
                 answers = prose
         if not answers or answers[0][0].confidence < self.threshold:
@@ -86,14 +87,6 @@ class ReaderGenerator(Generator):
         usage = Usage(used, self.tokenizer.count(text), 0, self.tokenizer.name)
         shorts = tuple(answer for answer, _ in answers[: self.alternatives])
         return Completion(text, usage, "stop", self.name, citations, best.confidence, shorts)
-
-    def _is_code(self, prompt: Prompt, answer: ShortAnswer) -> bool:
-        passage = prompt.passages[answer.citation.number - 1]
-        return _code_around(passage, FoundAnswer(0, answer.start, answer.end, answer.text, 0.0)) is not None
-
-    def _is_foreign(self, prompt: Prompt) -> bool:
-        known, shown = self.answerer.languages, " ".join(passage.text for passage in prompt.passages[:4])
-        return bool(mismatch(prompt.question, known) or mismatch(shown, known))
 
     def _abstain(self, used: int, confidence: float) -> Completion:
         usage = Usage(prompt_tokens=used, tokenizer=self.tokenizer.name)
@@ -124,17 +117,7 @@ def _cited(passages: Sequence[Passage], found: FoundAnswer) -> Citation:
     """The sentence, or the row of a table, in which an answer stands."""
     passage = passages[found.number - 1]
     span = _sentence(passage, found)
-    exact, quote = trimmed(span.start, passage.text[span.start - passage.start : span.end - passage.start])
-    return Citation(
-        number=found.number,
-        document_id=passage.document_id,
-        start=exact.start,
-        end=exact.end,
-        quote=quote,
-        title=passage.title,
-        source=passage.source,
-        page=page_at(passage.pages, exact.start),
-    )
+    return cite(passage, found.number, span.start, span.end)
 
 
 def _sentence(passage: Passage, found: FoundAnswer) -> Span:
@@ -154,13 +137,17 @@ def _sentence(passage: Passage, found: FoundAnswer) -> Span:
 def _echoes(prompt: Prompt, place: FoundAnswer, sentence: Citation) -> bool:
     """Whether the sentence merely repeats the question, or is code with the question in it."""
     passage = prompt.passages[place.number - 1]
-    around = _code_around(passage, place)
+    around = _code_around(passage, place.start, place.end)
     if around and plain(prompt.question) in plain(passage.text[around.start : around.end]):
         return True
     return is_echo(prompt.question, sentence.quote, is_code=around is not None)
 
 
-def _code_around(passage: Passage, place: FoundAnswer) -> Span | None:
-    """The fenced code that an answer stands in."""
-    start, end = place.start - passage.start, place.end - passage.start
-    return next((span for span in code_spans(passage.text) if span.start < end and start < span.end), None)
+def _is_code(prompt: Prompt, answer: ShortAnswer) -> bool:
+    return _code_around(prompt.passages[answer.citation.number - 1], answer.start, answer.end) is not None
+
+
+def _code_around(passage: Passage, start: int, end: int) -> Span | None:
+    """The fenced code of a passage in which a span of its document stands."""
+    first, last = start - passage.start, end - passage.start
+    return next((span for span in code_spans(passage.text) if span.start < last and first < span.end), None)

@@ -10,12 +10,13 @@ from functools import lru_cache
 from typing import ClassVar
 
 from carrel.errors import InputError
+from carrel.generation.citations import cite
 from carrel.generation.claims import claim_of
 from carrel.generation.evidence import Evidence, Source
 from carrel.generation.marks import Mark, find_runs
 from carrel.retrieval.merging import trimmed
 from carrel.retrieval.sentences import split_sentences
-from carrel.types import Answer, Citation, Context, Passage, Span, page_at
+from carrel.types import Answer, Citation, Context, Passage, Span
 
 _SENTENCE_END = re.compile(r"[.!?…][”\"'’)\]]*\s*$")
 LEAST_SCORE = 0.5  # of a sentence that is supported
@@ -116,7 +117,7 @@ class Verifier(ABC):
         verdicts = []
         for statement, found in zip(statements, self.judge(statements, evidence, question), strict=True):
             found = self._cited_first(statement, found, evidence, question)
-            citations = tuple(_citation(source, evidence) for source in found.sources)
+            citations = tuple(_cited(source, evidence) for source in found.sources)
             span, text = trimmed(statement.span.start, answer[statement.span.start : statement.span.end])
             verdicts.append(
                 SentenceVerdict(text, span, found.supported, found.score, citations, found.problems, found.notes)
@@ -224,15 +225,5 @@ def _claims_something(sentence: str) -> bool:
     return bool(content) or re.fullmatch(r"\W*(?:yes|no)\W*", sentence, re.IGNORECASE) is not None
 
 
-def _citation(source: Source, evidence: Evidence) -> Citation:
-    passage = evidence.passages[source.number].passage
-    return Citation(
-        source.number,
-        passage.document_id,
-        source.span.start,
-        source.span.end,
-        source.text,
-        passage.title,
-        passage.source,
-        page_at(passage.pages, source.span.start),
-    )
+def _cited(source: Source, evidence: Evidence) -> Citation:
+    return cite(evidence.passages[source.number].passage, source.number, source.span.start, source.span.end)

@@ -17,10 +17,9 @@ import numpy as np
 from calibrate import RIGHT, cross_validated
 from data import Question, fraction
 from metrics import f1, reliability
+from mine import mined_library
 from reading import Tell
 
-import carrel
-from carrel.errors import EncoderMismatchError
 from carrel.reader.calibration import asked_features
 from carrel.reader.methods import Reader, ReaderAnswerer, ReaderPruner, ReaderReranker
 from carrel.reader.model import ReaderModel
@@ -30,7 +29,7 @@ BUDGET = 1000
 
 
 def fit_asked(
-    out: Path, library: Path, questions: Sequence[Question], tell: Tell
+    out: Path, work: Path, questions: Sequence[Question], tell: Tell
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """What is added to calibration.json, and the figures behind it."""
     drawn = sorted(questions, key=lambda q: fraction(f"ask:{q.id}"))
@@ -40,7 +39,7 @@ def fit_asked(
         "unanswerable": [q for q in drawn if not q.answers][: QUESTIONS["unanswerable"]],
         "left_out": answerable[QUESTIONS["answer"] :][: QUESTIONS["left_out"]],
     }
-    rows = _rows(out, library, kinds, tell)
+    rows = _rows(out, work, kinds, tell)
     kind = np.array([row[0] for row in rows])
     right = np.array([row[4] for row in rows]) >= RIGHT
     features = asked_features(np.array([row[2] for row in rows]), np.array([row[3] for row in rows]))
@@ -66,16 +65,12 @@ def fit_asked(
 Row = tuple[str, Question, float, float, float]  # kind, question, confidence as a reading, relevance, F1
 
 
-def _rows(out: Path, folder: Path, kinds: dict[str, list[Question]], tell: Tell) -> list[Row]:
+def _rows(out: Path, work: Path, kinds: dict[str, list[Question]], tell: Tell) -> list[Row]:
     reader = Reader(ReaderModel(out))
     options: dict[str, Any] = {"reranker": ReaderReranker(reader), "pruner": ReaderPruner(reader), "budget": BUDGET}
     answerer = ReaderAnswerer(reader, spans_each=1)
     rows: list[Row] = []
-    with carrel.open(folder) as library:
-        try:
-            library.search("anything", mode="fast")
-        except EncoderMismatchError:  # it was made with an older version
-            library.reindex()
+    with mined_library(work) as library:
         for kind, questions in kinds.items():
             for question in questions:
                 where = {"id": {"!=": question.document}} if kind == "left_out" else None

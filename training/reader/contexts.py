@@ -19,9 +19,10 @@ import numpy as np
 from config import FULL
 from data import Question, fraction, holds, load_questions
 from metrics import mean, resamples
+from mine import mined_library
 
 import carrel
-from carrel.errors import BudgetError, EncoderMismatchError
+from carrel.errors import BudgetError
 
 BUDGETS = (60, 100, 150, 250, 500, 1000)
 ROWS: dict[str, dict[str, Any]] = {
@@ -74,11 +75,7 @@ def main() -> None:
         parser.error("name the data folder with --data or CARREL_DATA")
     held_out = [q for q in load_questions(options.data, FULL) if q.held_out and q.answers]
     questions = sorted(held_out, key=lambda q: fraction(f"contexts:{q.id}"))[: options.limit]
-    with carrel.open(options.work / "library") as library:
-        try:
-            library.search("anything", mode="fast")
-        except EncoderMismatchError:  # it was made with an older version
-            library.reindex()
+    with mined_library(options.work) as library:
         results = measure(library, questions)
     options.output.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     for row, figures in results["rows"].items():

@@ -10,7 +10,8 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,20 @@ from data import Pair, Question, holds, normal
 
 import carrel
 from carrel.embeddings.minilm import MiniLM
+from carrel.errors import EncoderMismatchError
 from carrel.retrieval.chunking import chunk_document
 from carrel.types import Document, Passage
+
+
+@contextmanager
+def mined_library(work: Path) -> Iterator[carrel.Library]:
+    """The library of all training paragraphs, with the embedder of this checkout."""
+    with carrel.open(work / "library") as library:
+        try:
+            library.search("anything", mode="fast")
+        except EncoderMismatchError:  # it was made with an older version
+            library.reindex()
+        yield library
 
 
 def mine_questions(questions: Sequence[Question], config: Config, folder: Path) -> None:

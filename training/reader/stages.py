@@ -158,7 +158,7 @@ def ask(run: Run) -> None:
 
     def made() -> dict[str, Any]:
         put(path, as_json(known))
-        content, figures = fit_asked(run.out, run.work / "library", run.held_out, say)
+        content, figures = fit_asked(run.out, run.work, run.held_out, say)
         return {"calibration": content, "figures": figures}
 
     content = run.recorded("ask", made_of, made)["calibration"]
