@@ -107,7 +107,10 @@ class FileTokenizer:
         offsets = self.offsets(text)
         if len(offsets) <= limit:
             return text
-        return text[: offsets[limit - 1][1]] if limit > 0 else ""
+        kept = max(0, limit)
+        while kept and offsets[kept][0] < offsets[kept - 1][1]:  # a character of several tokens stays or goes whole
+            kept -= 1
+        return text[: offsets[kept - 1][1]] if kept else ""
 
 
 @lru_cache(maxsize=8)

@@ -47,7 +47,13 @@ def test_a_truncated_text_is_a_prefix_within_the_limit(text: str, limit: int) ->
     prefix = tokenizer.truncate(text, limit)
     assert text.startswith(prefix)
     assert tokenizer.count(prefix) <= limit
-    assert prefix == text or tokenizer.count(prefix) == limit
+    longer = [text[:end] for _, end in tokenizer.offsets(text) if end > len(prefix)]
+    assert prefix == text or tokenizer.count(longer[0]) > limit
+
+
+def test_a_character_of_several_tokens_is_not_cut() -> None:
+    assert shipped_tokenizer().truncate("븬", 1) == "" and shipped_tokenizer().truncate("a 븬", 2) == "a"
+    assert shipped_tokenizer().truncate("00¸", 2) == "00"
 
 
 @given(texts)
