@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -107,10 +108,14 @@ class FileTokenizer:
         offsets = self.offsets(text)
         if len(offsets) <= limit:
             return text
-        kept = max(0, limit)
-        while kept and offsets[kept][0] < offsets[kept - 1][1]:  # a character of several tokens stays or goes whole
-            kept -= 1
-        return text[: offsets[kept - 1][1]] if kept else ""
+        ends = sorted({0, *(end for _, end in offsets)})  # several tokens may share a character, and so an end
+        place = bisect_right(ends, offsets[limit - 1][1]) - 1 if limit > 0 else 0
+        # Cut there, a text may have other tokens than it had before what follows: what counts is its own count.
+        while place and self.count(text[: ends[place]]) > limit:
+            place -= 1
+        while place + 1 < len(ends) and self.count(text[: ends[place + 1]]) <= limit:
+            place += 1
+        return text[: ends[place]]
 
 
 @lru_cache(maxsize=8)

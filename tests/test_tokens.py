@@ -56,6 +56,12 @@ def test_a_character_of_several_tokens_is_not_cut() -> None:
     assert shipped_tokenizer().truncate("00¸", 2) == "00"
 
 
+def test_a_text_is_cut_by_the_count_of_what_is_left() -> None:
+    tokenizer = shipped_tokenizer()
+    assert [tokenizer.count(text) for text in ("00", "00¸")] == [1, 3]  # with the mark, a word without a token
+    assert tokenizer.truncate("00¸", 1) == "00"
+
+
 @given(texts)
 def test_offsets_are_in_order_and_inside(text: str) -> None:
     offsets = shipped_tokenizer().offsets(text)
