@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypedDict
 
@@ -11,7 +11,7 @@ from carrel.inputs import check_text, well_formed
 from carrel.retrieval.cutoff import AdaptiveK, Cutoff, FixedK
 from carrel.retrieval.filters import Where
 from carrel.retrieval.retrievers import Retriever
-from carrel.types import Order
+from carrel.types import Order, Span
 
 if TYPE_CHECKING:
     from carrel.compression.base import Pruner
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from carrel.retrieval.reranking import Reranker
 
 CutoffLike = str | int | Cutoff | None
-
+Protected = Sequence[tuple[str, Span]]
 
 DEFAULT_BUDGET = 1000
 
@@ -38,6 +38,7 @@ class Options:
     budget: int = DEFAULT_BUDGET
     order: Order = "relevance"
     pruner: str | Pruner | None = None
+    protected: Protected = ()
 
 
 class SearchOptions(TypedDict, total=False):
@@ -70,11 +71,14 @@ class ContextOptions(SearchOptions, total=False):
     order : "relevance" (default), "sides" (best at both ends) or "document".
     pruner : "reader", "none", or a Pruner, in place of what the mode has. Sentences are left out only where
         the budget has no room for them.
+    protected : (document id, Span) pairs: sentences that count as the most telling of their passage, whatever the
+        pruner thinks of them. The budget holds all the same, and nothing is brought in that was not found.
     """
 
     budget: int
     order: Order
     pruner: str | Pruner | None
+    protected: Protected
 
 
 class AskOptions(ContextOptions, total=False):
@@ -129,6 +133,14 @@ def check_budget(budget: int) -> None:
     """Raise BudgetError for what is no number of tokens."""
     if isinstance(budget, bool) or not isinstance(budget, int) or budget < 1:
         raise BudgetError(f"a budget is a number of tokens, 1 or more, not {budget!r}")
+
+
+def check_protected(protected: Protected) -> None:
+    """Raise InputError for anything but (document id, Span) pairs."""
+    is_list = isinstance(protected, Iterable) and not isinstance(protected, str)
+    for pair in protected if is_list else [protected]:
+        if not (isinstance(pair, tuple) and list(map(type, pair)) == [str, Span]):
+            raise InputError(f'protected is a list of (document id, Span) such as ("terms", Span(0, 99)), not {pair!r}')
 
 
 def check_limit(limit: int | None) -> None:

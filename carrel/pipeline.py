@@ -12,7 +12,15 @@ from carrel.compression.base import passage_sentences
 from carrel.compression.companions import companions
 from carrel.embeddings.base import Vectors
 from carrel.modes import Reading, make_reading
-from carrel.options import Options, check_budget, check_limit, check_question, make_cutoff
+from carrel.options import (
+    Options,
+    Protected,
+    check_budget,
+    check_limit,
+    check_protected,
+    check_question,
+    make_cutoff,
+)
 from carrel.retrieval.cutoff import Cut, Cutoff
 from carrel.retrieval.injection import suspicion
 from carrel.retrieval.merging import Repeats, tight
@@ -106,6 +114,7 @@ class Pipeline:
         question, budget = check_question(question), options.budget
         check_budget(budget)
         check_limit(options.limit)
+        check_protected(options.protected)
         selection = self.select(question, options, trail)
         repeats, candidates = selection.repeats, selection.candidates
         packer = self.packer(selection, question, options, trail.tokenizer)
@@ -133,7 +142,7 @@ class Pipeline:
         depth = min(4 * CANDIDATES, 12 + options.budget // 40)  # passages with their headers are longer, on average
         found = self._retrieve(question, options, options.limit or depth, CANDIDATES, trail)
         tokens = {passage.text.strip(): count for passage, count in found.counted}
-        scored = self._sentences(question, found, trail)
+        scored = self._sentences(question, found, options.protected, trail)
         return Selection(found, found.passages, Repeats(), tokens, scored)
 
     def packer(self, selection: Selection, question: str, options: Options, tokenizer: Tokenizer) -> Packer:
@@ -227,14 +236,19 @@ class Pipeline:
         trail.add("cutoff", len(counted), len(left), cut.reason, details=cut.details)
         return replace(found, counted=left, cut=cut)
 
-    def _sentences(self, question: str, found: Found, trail: Trail) -> dict[Key, ScoredPassage]:
-        """The sentences of the passages that the pruner reads, with their scores."""
+    def _sentences(self, question: str, found: Found, protected: Protected, trail: Trail) -> dict[Key, ScoredPassage]:
+        """The sentences of the passages that the pruner reads, with their scores; what is protected has the highest."""
         pruner = found.reading.pruner
         if pruner is None:
             return {}
         head = found.passages[: found.reading.depth]
         sentences = [passage_sentences(passage) for passage in head]
-        scores = pruner.checked_scores(question, head, sentences)
+        scores = [list(values) for values in pruner.checked_scores(question, head, sentences)]
+        for passage, spans, values in zip(head, sentences, scores, strict=True):
+            safe = [span for key, span in protected if key == passage.document_id]
+            for index, span in enumerate(spans):
+                if any(s.start < span.end and span.start < s.end for s in safe):
+                    values[index] = 1.0
         parts = [
             ScoredPassage(passage, tuple(spans), tuple(values), tuple(companions(passage, spans)))
             for passage, spans, values in zip(head, sentences, scores, strict=True)

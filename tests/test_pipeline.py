@@ -294,8 +294,8 @@ SEARCH = "limit, where, retriever, cutoff, recency, mode, reranker"
         ("search", {"budget": 100}, SEARCH),
         ("search", {"order": "sides"}, SEARCH),
         ("search", {"generator": None}, SEARCH),
-        ("context", {"generator": None}, f"{SEARCH}, budget, order, pruner"),
-        ("why", {"generator": None}, f"{SEARCH}, budget, order, pruner"),
+        ("context", {"generator": None}, f"{SEARCH}, budget, order, pruner, protected"),
+        ("why", {"generator": None}, f"{SEARCH}, budget, order, pruner, protected"),
     ],
 )
 def test_an_option_that_a_call_has_no_use_for(library, method: str, option, takes: str) -> None:
@@ -308,7 +308,7 @@ def test_an_option_that_a_call_has_no_use_for(library, method: str, option, take
 def test_every_option_reaches_its_call(library) -> None:
     search = {"limit": 2, "where": None, "retriever": "dense", "cutoff": 3, "recency": 30.0}
     search |= {"mode": "fast", "reranker": "none"}
-    context = {**search, "budget": 200, "order": "document", "pruner": "none"}
+    context = {**search, "budget": 200, "order": "document", "pruner": "none", "protected": ()}
     assert (set(search), set(context)) == (set(SearchOptions.__annotations__), set(ContextOptions.__annotations__))
     assert len(library.search(QUESTION, **search)) == 2
     assert library.context(QUESTION, **context).budget == 200

@@ -11,7 +11,7 @@ import pytest
 
 import carrel
 from carrel.compression.base import Pruner
-from carrel.errors import ScoreKindError
+from carrel.errors import InputError, ScoreKindError
 from carrel.retrieval.cutoff import AdaptiveK, Threshold
 from carrel.retrieval.reranking import Reranker
 from carrel.testing import HashEncoder
@@ -168,6 +168,25 @@ def test_pruning_makes_room_and_leaves_nothing_out_where_there_is_room(library) 
     room = library.context(QUESTION, budget=1000, pruner=Words(), **options)
     assert room.text == library.context(QUESTION, budget=1000, pruner="none", **options).text
     assert all(passage.kept is None for passage in room.passages)
+
+
+def test_what_is_protected_stays_though_the_pruner_would_leave_it_out(library) -> None:
+    options = {"reranker": "none", "limit": 6, "budget": 45, "pruner": Words()}
+    pruned = library.context(QUESTION, **options)
+    first = pruned.passages[0]
+    text = library.document(first.document_id).text
+    gulls = text.index("Gulls")
+    protected = [(first.document_id, Span(gulls, gulls + 1)), ("another", Span(0, 9))]
+    context = library.context(QUESTION, **options, protected=protected)
+    assert "Gulls" not in pruned.text and "Gulls" in context.text and context.tokens <= 45
+    elsewhere = library.context(QUESTION, **options, protected=[("another", Span(0, 9))])
+    assert elsewhere.text == pruned.text
+
+
+@pytest.mark.parametrize("protected", ["terms", Span(0, 1), [("terms", (0, 1))], ["terms"], [("terms", Span(0, 1), 2)]])
+def test_what_protects_nothing_is_an_error_that_shows_what_would(library, protected) -> None:
+    with pytest.raises(InputError, match=r"protected is a list of \(document id, Span\)"):
+        library.context(QUESTION, protected=protected)
 
 
 def test_repeats_are_dropped_in_the_rerankers_order(tmp_path) -> None:

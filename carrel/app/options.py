@@ -169,7 +169,7 @@ def search_options(
 def context_options(search: SearchOptions, budget: int, order: Order, whole: bool) -> ContextOptions:
     """Keywords of ``Library.context``."""
     pruner = "none" if whole else None
-    chosen: ContextOptions = {**search, "budget": budget, "order": order.value, "pruner": pruner}
+    chosen: ContextOptions = {**search, "budget": budget, "order": order.value, "pruner": pruner, "protected": ()}
     return chosen
 
 

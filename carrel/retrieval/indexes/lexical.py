@@ -91,7 +91,10 @@ class LexicalIndex(DerivedIndex):
         return Hits(ids, np.fromiter((row[1] for row in rows), np.float64, len(rows)))
 
     def _allowed(self, connection: Connection, where: Where | None) -> tuple[str, tuple[object, ...]]:
-        """The filter as a condition on the row id."""
+        """The filter as a condition on the row id.
+
+        The plus keeps it from being an index: with it, SQLite would run the match once for each permitted row.
+        """
         if not where:
             return "", ()
         query = (
@@ -101,7 +104,7 @@ class LexicalIndex(DerivedIndex):
         )
         compiled = query.compile(connection.engine, compile_kwargs={"render_postcompile": True})
         names = compiled.positiontup or []
-        return f" AND rowid IN ({compiled})", tuple(compiled.params[name] for name in names)
+        return f" AND +rowid IN ({compiled})", tuple(compiled.params[name] for name in names)
 
 
 def spaced(text: str) -> str:
