@@ -182,7 +182,7 @@ def test_a_negative_does_not_hold_the_answer(made: Examples) -> None:
 
 
 def test_a_changed_question_is_another_question(made: Examples) -> None:
-    swaps, changed = Swaps(made.questions), 0
+    swaps, changed = Swaps(made.questions, SMALL), 0
     for number, q in enumerate(made.questions):
         new = swaps.changed(q, random.Random(number))
         assert new == swaps.changed(q, random.Random(number))
@@ -196,13 +196,68 @@ def test_names_numbers_and_senses_are_swapped() -> None:
     asked = [
         "Who was the first mayor of Belford?", "Who lived in Thornwick in 1650?", "Did Ada Falk found Belford in 1412?",
     ]  # fmt: skip
-    swaps = Swaps([question(text, "", TEXT) for text in asked])
+    swaps = Swaps([question(text, "", TEXT) for text in asked], SMALL)
     got = {swaps.changed(question(asked[0], "", TEXT), random.Random(n)) for n in range(60)}
     assert "Who was the last mayor of Belford?" in got
     assert any(new and "Thornwick" in new for new in got)
     assert any(new and " was not " in new for new in got)
     years = {swaps.changed(question(asked[2], "", TEXT), random.Random(n)) for n in range(60)}
     assert any(new and "1650" in new for new in years)
+
+
+def test_a_passage_is_about_someone_else_wherever_the_question_finds_its_name() -> None:
+    asked = [question("Who founded the Belford Mill?", "", TEXT), question("Who was Thornwick named after?", "", TEXT)]
+    text = "By the river stands the Belford Mill. The Belford Mill was built by Ada Falk."
+    mill = question("Who built the Belford Mill?", "Ada Falk", text)
+    swaps = Swaps([*asked, mill, question("Did old Thornwick have a mill?", "", TEXT)], SMALL)
+    new = {swaps.rewritten(mill, text, random.Random(number)) for number in range(20)}
+    assert new - {None} and all("Belford Mill" not in one and "Ada Falk" in one for one in new if one)
+    assert swaps.rewritten(question("Who built the Ada Falk?", "Ada Falk", text), text, random.Random(0)) is None
+
+
+def test_names_in_lower_case_are_swapped_where_that_is_asked_for() -> None:
+    small = question("who founded belford in 1412", "Ada Falk", "In Belford lived Ada Falk of Thornwick since 1412.")
+    known = [question("Did old Thornwick have a mill?", "", TEXT)]
+    for any_case in (True, False):
+        swaps = Swaps(known, SMALL.with_changes(any_case=any_case, negated=0.0))
+        got = {swaps.changed(small, random.Random(number)) for number in range(30)} - {None}
+        assert any("thornwick" in one for one in got) is any_case
+
+
+def second(made: Examples, **changes: Any) -> Examples:
+    """The same questions in a course with other numbers."""
+    pool, candidates = list(made.pool.values()), [{"id": k, "candidates": v} for k, v in made.candidates.items()]
+    return Examples(made.questions, candidates, pool, made.fillers, CONFIG.with_changes(**changes))
+
+
+def test_a_course_may_show_sets_more_or_less_often(made: Examples) -> None:
+    own = {q.question for q in made.questions if q.source == "squad2"}
+    once, twice = (
+        [w for group in second(made, copies=copies, pairs=pairs, swapped_question=0.0).epoch(0) for w in group]
+        for copies, pairs in ((1, 1.0), (2, 0.3))
+    )
+    asked_once, asked_twice = (sum(w.question in own and not w.retrieved for w in ws) for ws in (once, twice))
+    assert 1.6 * asked_once < asked_twice < 2.4 * asked_once
+    paired = {row["question"] for row in made.fillers} - own
+    assert 0 < len({w.question for w in twice} & paired) < len({w.question for w in once} & paired)
+
+
+def test_what_differs_a_little_stands_beside_what_answers(made: Examples) -> None:
+    groups = second(made, contrast=1.0, removed_sentence=0.0, swapped_question=0.0, negatives=1).epoch(0)
+    pairs = [group for group in groups if sum(not w.retrieved for w in group) == 2]
+    assert len(pairs) > 10
+    for right, other, *_ in pairs:
+        assert right.answer and right.relevance == right.answerable == 1
+        assert other.answer is None and other.answerable == 0 and other.relevance is None
+        assert (right.question == other.question) != (right.text == other.text)
+
+
+def test_what_was_retrieved_weighs_as_the_course_says(made: Examples) -> None:
+    groups = made.epoch(0)[:40]
+    featuriser = Featuriser(shipped_tokenizer(), CONFIG.with_changes(retrieved_weight=0.25))
+    [*parts] = batches(featuriser.groups(groups), 10**9)
+    weights = [0.25 if w.retrieved else 1.0 for group in groups for w in group]
+    assert parts[0].weights.tolist() == weights and 0 < weights.count(0.25) < len(weights)
 
 
 def test_opposites_go_both_ways() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from config import Config
@@ -26,6 +26,7 @@ class Window:
     keep: Spans | None  # character spans of ``text`` to keep
     answer: tuple[int, int] | None  # character span of ``text``
     span_known: bool  # whether the answer (or that there is none) trains the span head
+    retrieved: bool = False  # whether it is a passage about something else, as retrieval brings them
 
 
 Group = list[Window]
@@ -48,16 +49,19 @@ class Examples:
         self.pool = {row["document"]: row for row in pool if row["document"] not in hidden}
         self.keys = sorted(self.pool)
         self.candidates = {row["id"]: row["candidates"] for row in candidates}
-        self.swaps = Swaps(self.questions)
+        self.swaps = Swaps(self.questions, config)
 
     def epoch(self, number: int) -> list[Group]:
         """Every question and every sentence pair once, in random order."""
         groups = []
         for question in self.questions:
-            chance = random.Random(f"{self.config.seed}:{number}:{question.id}")
-            groups.append(self._question(question, chance))
+            for copy in range(self.config.copies if question.source == "squad2" else 1):
+                chance = random.Random(f"{self.config.seed}:{number}:{question.id}{':' * copy}")
+                groups.append(self._question(question, chance))
         for index, row in enumerate(self.fillers):
-            groups.append(self._pair(row, random.Random(f"{self.config.seed}:{number}:pair{index}")))
+            chance = random.Random(f"{self.config.seed}:{number}:pair{index}")
+            if self.config.pairs >= 1 or chance.random() < self.config.pairs:
+                groups.append(self._pair(row, chance))
         random.Random(f"{self.config.seed}:{number}").shuffle(groups)
         return groups
 
@@ -80,7 +84,19 @@ class Examples:
             changed = self.swaps.changed(q, chance)
             if changed:
                 return [labelled(changed, prefix, text, (), relevance=None), *negatives[:1]]
+        elif draw < self.config.removed_sentence + self.config.swapped_question + self.config.contrast:
+            return [right, *self._contrast(q, prefix, text, chance), *negatives]
         return [right, *negatives]
+
+    def _contrast(self, q: Question, prefix: str, text: str, chance: random.Random) -> Group:
+        """The same with one thing changed, in the question or in the passage, so that this does not answer that."""
+        asked, passage = q.question, self.swaps.rewritten(q, text, chance) if chance.random() < 0.4 else None
+        if passage is None:
+            passage, changed = text, self.swaps.changed(q, chance)
+            if changed is None:
+                return []
+            asked = changed
+        return [labelled(asked, prefix, passage, (), relevance=None)]
 
     def _piece(self, q: Question, chance: random.Random) -> tuple[int, int]:
         """The whole context, or the chunk of it with an answer."""
@@ -108,7 +124,8 @@ class Examples:
                 found = wrong.pop(chance.randrange(min(5, len(wrong)) if number == 0 else len(wrong)))
                 row, start, end = self.pool[found["document"]], found["start"], found["end"]
             text = row["text"][start:end]
-            out.append(labelled(q.question, row["title"] if titled else "", text, (), relevance=0.0))
+            found_there = labelled(q.question, row["title"] if titled else "", text, (), relevance=0.0)
+            out.append(replace(found_there, retrieved=True))
         return out
 
     def _pair(self, row: dict[str, Any], chance: random.Random) -> Group:
@@ -125,7 +142,9 @@ class Examples:
         answer = (start + marked[0], start + marked[1]) if marked else None
         keep = ((start, start + len(row["sentence"])),)
         right = Window(row["question"], "", text, 1.0, 1.0, keep, answer, answer is not None)
-        return [right, labelled(row["question"], "", " ".join(rest), (), relevance=0.0)] if rest else [right]
+        if not rest:
+            return [right]
+        return [right, replace(labelled(row["question"], "", " ".join(rest), (), relevance=0.0), retrieved=True)]
 
 
 def labelled(

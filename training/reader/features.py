@@ -30,6 +30,7 @@ class Features:
     end: int
     relevance: float  # -1: unknown
     answerable: float
+    weight: float  # in learning when to abstain
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ class Batch:
     ends: Ints
     relevance: Floats  # (B,)
     answerable: Floats
+    weights: Floats  # (B,)
     groups: Ints  # (B,)
 
 
@@ -98,6 +100,7 @@ class Featuriser:
             ids, types, keep, start, end,
             unknown if window.relevance is None else window.relevance,
             unknown if window.answerable is None else window.answerable,
+            self.config.retrieved_weight if window.retrieved else 1.0,
         )  # fmt: skip
 
 
@@ -134,5 +137,6 @@ def _batch(groups: Sequence[list[Features]]) -> Batch:
         np.array([f.end for f in rows], np.int64),
         np.array([f.relevance for f in rows], np.float32),
         np.array([f.answerable for f in rows], np.float32),
+        np.array([f.weight for f in rows], np.float32),
         np.array([index for index, group in enumerate(groups) for _ in group], np.int64),
     )

@@ -15,22 +15,31 @@ NOTHING_TO_KEEP = 0.3
 def loss(window: Tensor, token: Tensor, batch: Batch, config: Config) -> tuple[Tensor, dict[str, float]]:
     """The weighted sum of all heads' losses, and each by name. window (B, 2), token (N, 3)."""
     relevance, answerable = torch.from_numpy(batch.relevance), torch.from_numpy(batch.answerable)
+    groups, weights = torch.from_numpy(batch.groups), torch.from_numpy(batch.weights)
+    own = torch.where(weights == 1.0, answerable, -1.0)  # the paragraph as it is and as it was changed
     parts = {
-        "relevance": binary(window[:, 0], relevance) * config.relevance_weight,
-        "ranking": ranking(window[:, 0], relevance, torch.from_numpy(batch.groups)) * config.ranking_weight,
-        "answerable": binary(window[:, 1], answerable) * config.answerable_weight,
+        "relevance": binary(window[:, 0], relevance, torch.ones_like(weights)) * config.relevance_weight,
+        "ranking": ranking(window[:, 0], relevance, groups) * config.ranking_weight,
+        "answerable": binary(window[:, 1], answerable, weights) * config.answerable_weight,
+        "contrast": ranking(window[:, 1], own, groups) * config.contrast_weight,
         "keep": keep(token[:, 0], batch) * config.keep_weight,
         "span": span(token[:, 1:], batch, config),
     }
     return sum(parts.values(), window.new_zeros(())), {name: float(value.detach()) for name, value in parts.items()}
 
 
-def binary(logits: Tensor, labels: Tensor) -> Tensor:
-    """Binary cross-entropy over the known labels (those not below 0)."""
+def binary(logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
+    """Binary cross-entropy, a weighted mean over the known labels (those not below 0)."""
     known = labels >= 0
     if not known.any():
         return logits.sum() * 0
-    return functional.binary_cross_entropy_with_logits(logits[known], labels[known])
+    each = functional.binary_cross_entropy_with_logits(logits[known], labels[known], reduction="none")
+    return mean(each, weights[known])
+
+
+def mean(losses: Tensor, weights: Tensor) -> Tensor:
+    """The weighted mean."""
+    return (losses * weights).sum() / weights.sum()
 
 
 def ranking(logits: Tensor, labels: Tensor, groups: Tensor) -> Tensor:
@@ -56,7 +65,7 @@ def keep(logits: Tensor, batch: Batch) -> Tensor:
     window = torch.repeat_interleave(torch.arange(len(lengths)), lengths)
     weights = torch.where(holds, 1.0, NOTHING_TO_KEEP)[window][known]
     losses = functional.binary_cross_entropy_with_logits(logits[known], labels[known], reduction="none")
-    return (losses * weights).sum() / weights.sum()
+    return mean(losses, weights)
 
 
 def span(logits: Tensor, batch: Batch, config: Config) -> Tensor:
@@ -68,7 +77,7 @@ def span(logits: Tensor, batch: Batch, config: Config) -> Tensor:
     allowed[first] = True
     padded = torch.full((*mask.shape, 2), -torch.inf)
     padded[mask] = logits.masked_fill(~allowed[:, None], -torch.inf)  # (B, T, 2)
-    total = logits.new_zeros(())
+    total, weights = logits.new_zeros(()), torch.from_numpy(batch.weights)
     for side, targets in enumerate((batch.starts, batch.ends)):
         target = torch.from_numpy(targets)
         each = functional.cross_entropy(padded[:, :, side], target, ignore_index=IGNORED, reduction="none")
@@ -76,5 +85,5 @@ def span(logits: Tensor, batch: Batch, config: Config) -> Tensor:
         if answered.any():
             total = total + 0.5 * config.span_weight * each[answered].mean()
         if empty.any():
-            total = total + 0.5 * config.null_span_weight * each[empty].mean()
+            total = total + 0.5 * config.null_span_weight * mean(each[empty], weights[empty])
     return total

@@ -28,7 +28,7 @@ import sys
 import time
 from pathlib import Path
 
-from config import FULL, SMALL
+from config import COURSES
 from stages import STAGES, Run, say
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -50,7 +50,7 @@ def options() -> argparse.Namespace:
     parser.add_argument(
         "--small", action="store_true", help="a toy, in a minute; never in the place of the shipped one"
     )
-    parser.add_argument("--epochs", type=float, help="passes over the data")
+    parser.add_argument("--epochs", type=float, help="passes over the data in each course")
     parser.add_argument(
         "--limit", type=int, help="questions of each set to calibrate and measure on (to try things out)"
     )
@@ -65,13 +65,13 @@ def options() -> argparse.Namespace:
 
 def run(chosen: argparse.Namespace) -> None:
     """Run the chosen stages in their order."""
-    config = SMALL if chosen.small else FULL
+    courses = COURSES["small" if chosen.small else "full"]
     if chosen.epochs is not None:
-        config = config.with_changes(epochs=chosen.epochs)
+        courses = tuple(course.with_changes(epochs=chosen.epochs) for course in courses)
     work = chosen.work or Path(__file__).with_name(".work") / ("small" if chosen.small else "full")
     out = chosen.out or (work / "model" if chosen.small else SHIPPED)
     results = chosen.results or (Path(__file__).with_name("results.json") if out == SHIPPED else out / "results.json")
-    whole = Run(Path(chosen.data), work, out, results, config, chosen.wheel, chosen.limit)
+    whole = Run(Path(chosen.data), work, out, results, courses, chosen.wheel, chosen.limit)
     for name, stage in STAGES.items():
         if name in chosen.stages.split(","):
             started = time.monotonic()

@@ -33,9 +33,18 @@ class Run:
     work: Path
     out: Path
     results: Path
-    config: Config
+    courses: tuple[Config, ...]
     wheel: Path | None = None
     limit: int | None = None  # questions of each set in the measuring stages
+
+    @property
+    def config(self) -> Config:
+        """What the data are made with: the same for all courses."""
+        return self.courses[0]
+
+    def course(self, number: int) -> Path:
+        """Where the checkpoints and the log of a course are, counted from 1."""
+        return self.work / f"course{number}"
 
     @cached_property
     def questions(self) -> list[Question]:
@@ -211,7 +220,7 @@ def write(run: Run) -> None:
     steps = log(run)
     results = {
         "model": sha256(run.out / "model.onnx"),
-        "configuration": run.config.as_dict(),
+        "configuration": [course.as_dict() for course in run.courses],
         "learning_curve": [row for row in steps if "held_out" in row],
         "losses": [row for row in steps if "loss" in row],
         "calibration": calibrated["calibration"],
@@ -246,9 +255,10 @@ def provenance(run: Run, results: dict[str, Any], versions: dict[str, str], step
             for name in TRAINED_ON
         },
         "reported_on": {n: _file(run.data / "reader_dev" / f"{n}.jsonl.gz") for n in DEVELOPMENT},
-        "configuration": run.config.as_dict(),
+        "configuration": [course.as_dict() for course in run.courses],
         "training": {
-            "ended": run.weights.exists(), "epochs": run.config.epochs, "steps": steps, "questions": len(learnt),
+            "ended": run.weights.exists(), "epochs": sum(course.epochs for course in run.courses), "steps": steps,
+            "questions": len(learnt),
             "pairs": len(run.pairs), "held_out_questions": len(run.questions) - len(learnt),
         },
         "figures": short(results),

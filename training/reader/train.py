@@ -167,6 +167,7 @@ class Training:
 
     def _resume(self) -> None:
         torch.manual_seed(self.config.seed)
+        self.reader.dropout.pool = None  # that of an earlier course, perhaps
         if not self.checkpoint.exists():
             return
         state = torch.load(self.checkpoint, weights_only=True)

@@ -28,20 +28,25 @@ if TYPE_CHECKING:
 
 def train(run: Run) -> None:
     """Write the averaged weights of the run."""
-    checkpoint = run.work / "run" / "checkpoint.pt"
     if run.weights.exists():
-        known = torch.load(checkpoint, weights_only=True, mmap=True)["config"] if checkpoint.exists() else None
-        if known not in (None, run.config.as_dict()):
-            raise SystemExit(f"{run.weights} was made with another configuration; remove it or use another folder")
+        for number, course in enumerate(run.courses, start=1):
+            checkpoint = run.course(number) / "checkpoint.pt"
+            known = torch.load(checkpoint, weights_only=True, mmap=True)["config"] if checkpoint.exists() else None
+            if known not in (None, course.as_dict()):
+                raise SystemExit(f"{run.weights} was made with another configuration; remove it or use another folder")
         say(f"{run.weights} is there: trained")
         return
-    featuriser = Featuriser(shipped_tokenizer(), run.config)
     candidates = [{"id": name, "candidates": rows} for name, rows in run.candidates.items()]
     pool = list(run.pool.values())
-    examples = Examples(run.questions, candidates, pool, run.rows("fillers"), run.config)
-    evaluate = evaluator(run.questions, candidates, pool, featuriser, run.config)
     reader = start(run.wheel, run.config)
-    average = Training(reader, examples, featuriser, run.config, run.work / "run").run(evaluate)
+    average = reader.state_dict()
+    for number, course in enumerate(run.courses, start=1):
+        say(f"course {number} of {len(run.courses)}")
+        featuriser = Featuriser(shipped_tokenizer(), course)
+        examples = Examples(run.questions, candidates, pool, run.rows("fillers"), course)
+        evaluate = evaluator(run.questions, candidates, pool, featuriser, course)
+        reader.load_state_dict(average)
+        average = Training(reader, examples, featuriser, course, run.course(number)).run(evaluate)
     partial = run.weights.with_suffix(".partial")
     save_file({name: value.contiguous() for name, value in average.items()}, partial)
     partial.replace(run.weights)
@@ -57,22 +62,30 @@ def start(wheel: Path | None, config: Config) -> Reader:
 
 def trained(run: Run) -> dict[str, NDArray[np.float32]]:
     """The averaged weights; of a run that has not ended yet, those of its last checkpoint."""
-    checkpoint = run.work / "run" / "checkpoint.pt"
+    found = [run.course(number) / "checkpoint.pt" for number in range(len(run.courses), 0, -1)]
+    checkpoint = next((path for path in found if path.exists()), None)
     if run.weights.exists():
         state = load_file(run.weights)
-    elif checkpoint.exists():
+    elif checkpoint is not None:
         saved = torch.load(checkpoint, weights_only=True, mmap=True)
         state = saved["average"]
-        say(f"the training has not ended: exporting epoch {saved['epoch']}, step {saved['step']}")
+        at = f"{checkpoint.parent.name}, epoch {saved['epoch']}, step {saved['step']}"
+        say(f"the training has not ended: exporting {at}")
     else:
         raise SystemExit(f"{run.weights} is missing: run the stage train first")
     return {name: value.numpy() for name, value in state.items()}
 
 
 def log(run: Run) -> list[dict[str, Any]]:
-    """Losses and held-out figures, in the order of the steps."""
-    path = run.work / "run" / "log.json"
-    rows: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    """Losses and held-out figures in the order of the steps, epochs and steps counted on from course to course."""
+    rows: list[dict[str, Any]] = []
+    epochs, steps = 0, 0
+    for number in range(1, len(run.courses) + 1):
+        path = run.course(number) / "log.json"
+        known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+        rows += [{**row, "epoch": row["epoch"] + epochs, "step": row["step"] + steps} for row in known]
+        epochs = max((row["epoch"] for row in rows), default=0)
+        steps = max((row["step"] for row in rows), default=0)
     return rows
 
 
