@@ -51,6 +51,7 @@ def twin(method: Callable[Concatenate[Own, P], R]) -> Callable[Concatenate[Own, 
             cancelled.set()
 
     run.__doc__ = f"``{name}`` on a thread."
+    vars(run).pop("__isabstractmethod__", None)  # whoever writes the method has its twin
     return run
 
 
@@ -64,8 +65,10 @@ def streaming_twin(
     async def run(library: Own, /, *arguments: P.args, **keywords: P.kwargs) -> AsyncIterator[R]:
         items: Iterator[R] = getattr(library, name)(*arguments, **keywords)
         busy = threading.Lock()  # a generator that is running cannot be closed
+        cancelled = threading.Event()
 
         def advance() -> R | None:
+            _CANCELLED.set(cancelled)  # in the thread's own copy of the context
             with busy:
                 return next(items, None)
 
@@ -78,6 +81,7 @@ def streaming_twin(
             while (item := await asyncio.to_thread(advance)) is not None:
                 yield item
         finally:
+            cancelled.set()
             if busy.locked():  # cancelled in the middle of an item: closed as soon as that one has come
                 asyncio.get_running_loop().run_in_executor(None, close)
             else:

@@ -21,7 +21,14 @@ CarrelError
 │   └── EncoderMismatchError   indexed with another embedding model
 ├── ScoreKindError             a stage was given scores it cannot read
 ├── GenerationError            a generator failed
-│   └── ContextOverflowError   the prompt is longer than the generator's window
+│   ├── ContextOverflowError   the prompt is longer than the generator's window
+│   ├── RateLimitError         the server wants fewer requests, even after waiting
+│   ├── GenerationTimeoutError no whole reply within the time allowed
+│   ├── RefusalError           the model or its server declines to answer
+│   ├── MalformedReplyError    a reply that is not what the protocol says
+│   ├── ServerConnectionError  the server cannot be reached, or hung up
+│   ├── AuthenticationError    the server wants another key
+│   └── UnknownModelError      the server has no model of this name
 ├── MissingDependencyError     an extra is not installed
 └── ModelError                 model files are missing or damaged
 """
@@ -115,6 +122,34 @@ class GenerationError(CarrelError):
 
 class ContextOverflowError(GenerationError):
     """The prompt does not fit the generator's window."""
+
+
+class RateLimitError(GenerationError):
+    """The server wants fewer requests."""
+
+
+class GenerationTimeoutError(GenerationError):
+    """No whole reply came within the time allowed."""
+
+
+class RefusalError(GenerationError):
+    """The model, or a filter before it, declines to answer."""
+
+
+class MalformedReplyError(GenerationError):
+    """The reply is not what the protocol says."""
+
+
+class ServerConnectionError(GenerationError):
+    """The server cannot be reached, or hung up before it had answered."""
+
+
+class AuthenticationError(GenerationError):
+    """The server wants another key."""
+
+
+class UnknownModelError(GenerationError):
+    """The server has no model of this name."""
 
 
 class MissingDependencyError(CarrelError):

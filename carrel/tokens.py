@@ -105,17 +105,22 @@ class FileTokenizer:
                 yield from self._tokens(text[place : min(place + _PIECE, end)], shift=shift + place)
 
     def truncate(self, text: str, limit: int) -> str:
-        offsets = self.offsets(text)
-        if len(offsets) <= limit:
-            return text
-        ends = sorted({0, *(end for _, end in offsets)})  # several tokens may share a character, and so an end
-        place = bisect_right(ends, offsets[limit - 1][1]) - 1 if limit > 0 else 0
-        # Cut there, a text may have other tokens than it had before what follows: what counts is its own count.
-        while place and self.count(text[: ends[place]]) > limit:
-            place -= 1
-        while place + 1 < len(ends) and self.count(text[: ends[place + 1]]) <= limit:
-            place += 1
-        return text[: ends[place]]
+        return truncated(self, text, limit)
+
+
+def truncated(tokenizer: Tokenizer, text: str, limit: int) -> str:
+    """What ``Tokenizer.truncate`` promises, of any tokenizer that counts and has offsets."""
+    offsets = tokenizer.offsets(text)
+    if len(offsets) <= limit:
+        return text
+    ends = sorted({0, *(end for _, end in offsets)})  # several tokens may share a character, and so an end
+    place = bisect_right(ends, offsets[limit - 1][1]) - 1 if limit > 0 else 0
+    # Cut there, a text may have other tokens than it had before what follows: what counts is its own count.
+    while place and tokenizer.count(text[: ends[place]]) > limit:
+        place -= 1
+    while place + 1 < len(ends) and tokenizer.count(text[: ends[place + 1]]) <= limit:
+        place += 1
+    return text[: ends[place]]
 
 
 @lru_cache(maxsize=8)

@@ -230,10 +230,11 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One message of a conversation."""
+    """One message of a conversation; ``passages`` are those that a question was asked with."""
 
     role: Literal["user", "assistant"]
     text: str
+    passages: tuple[Passage, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,7 +242,8 @@ class Prompt:
     """What a generator is given, in parts. A chat server renders it; an extractive reader takes it apart.
 
     Rendered (carrel.generation.rendering) in this order, the most stable first: system, task, standing
-    documents, history, passages, notes, question.
+    documents, history, passages, notes, question. ``schema`` is a JSON schema that the reply must follow, for
+    generators that write.
     """
 
     question: str
@@ -251,6 +253,7 @@ class Prompt:
     standing: tuple[Document, ...] = ()
     history: tuple[Turn, ...] = ()
     notes: tuple[str, ...] = ()
+    schema: Mapping[str, object] | None = None
 
 
 FinishReason = Literal["stop", "length", "abstained", "refused", "cancelled"]
@@ -260,7 +263,8 @@ FinishReason = Literal["stop", "length", "abstained", "refused", "cancelled"]
 class Completion:
     """What a generator returned. ``citations`` are those it verified itself (an extractive reader);
     ``confidence`` is its calibrated probability of being right, None when it has none; ``answers`` are short
-    answers, the surest first, from a generator that finds them."""
+    answers, the surest first, from a generator that finds them; ``logprobs`` are its tokens with the logarithms of
+    their probabilities, from a generator that was asked for them."""
 
     text: str
     usage: Usage = field(default_factory=Usage)
@@ -269,6 +273,7 @@ class Completion:
     citations: tuple[Citation, ...] = ()
     confidence: float | None = None
     answers: tuple[ShortAnswer, ...] = ()
+    logprobs: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,6 +293,11 @@ class Answer:
     usage: Usage = field(default_factory=Usage)
     ledger: Ledger = field(default_factory=lambda: Ledger(tokenizer=""))
     answers: tuple[ShortAnswer, ...] = ()
+
+    @property
+    def turns(self) -> tuple[Turn, Turn]:
+        """Question and answer as the next turns of a conversation's history."""
+        return Turn("user", self.question, self.context.passages), Turn("assistant", self.text)
 
 
 @dataclass(frozen=True, slots=True)

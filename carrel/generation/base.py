@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import ClassVar
 
+from carrel.asynchronous import streaming_twin, twin
 from carrel.generation import replies
 from carrel.tokens import Tokenizer
 from carrel.types import CitationsEvent, Completion, Event, Prompt, TextEvent, UsageEvent
@@ -44,3 +45,6 @@ class Generator(ABC):
 
     def count_tokens(self, text: str) -> int:
         return self.tokenizer.count(text)
+
+    acomplete = twin(complete)
+    astream = streaming_twin(stream)

@@ -1,0 +1,1 @@
+"""Generators behind a server: the protocol, its failures, and waiting that can be stopped."""
