@@ -14,7 +14,7 @@ from carrel.embeddings.base import ChunkEncoder
 from carrel.errors import DocumentNotFoundError, InputError
 from carrel.inputs import check_kind, check_source, check_text, check_texts, library_folder
 from carrel.modes import DEFAULT_MODE, make_mode
-from carrel.options import AskOptions, ContextOptions, Options, SearchOptions, check_options
+from carrel.options import AskOptions, ContextOptions, Options, SearchOptions, check_history, check_options
 from carrel.pipeline import Pipeline, Trail
 from carrel.retrieval.walk import MAX_FILE_MB
 from carrel.tokens import Tokenizer, shipped_tokenizer
@@ -277,16 +277,16 @@ class Library:
     def ask(self, question: str, **options: Unpack[AskOptions]) -> Answer:
         """Answer from the documents, with verified citations, or say that they do not answer.
 
-        Keywords: those of ``context``, and generator, what writes the answer; by default the reader finds
-        it and its sentence is quoted.
+        Keywords: those of ``context``; generator, what writes the answer (by default the reader finds it and its
+        sentence is quoted); history, the turns before this question (see ``Answer.turns``).
         """
         check_options("ask", options, AskOptions)
         from carrel.generation import replies
         from carrel.generation.answering import finish
 
-        generator, trail, context, budget = self._prepare(question, options)
-        completion = replies.complete(generator, Prompt(context.question, context.passages))
-        return finish(context, completion, self.document, trail, budget=budget)
+        generator, trail, prompt, context, selected = self._prepare(question, options)
+        completion = replies.complete(generator, prompt)
+        return finish(context, completion, self.document, trail, budget=selected.budget, mode=selected.mode)
 
     def stream(self, question: str, **options: Unpack[AskOptions]) -> Iterator[Event]:
         """The answer as events: sources, text, citations, usage, always in this order. Keywords as in ``ask``.
@@ -297,27 +297,30 @@ class Library:
         from carrel.generation.answering import finish
 
         check_options("stream", options, AskOptions)
-        generator, trail, context, budget = self._prepare(question, options)
+        generator, trail, prompt, context, selected = self._prepare(question, options)
+        budget, mode = selected.budget, selected.mode
         yield SourcesEvent(context)
-        for said in replies.stream(generator, Prompt(context.question, context.passages)):
+        for said in replies.stream(generator, prompt):
             if isinstance(said, TextEvent):
                 yield said
                 continue
-            answer = finish(context, said, self.document, trail, budget=budget, streamed=True)
-            yield CitationsEvent(answer.citations, answer.answers)
+            answer = finish(context, said, self.document, trail, budget=budget, mode=mode, streamed=True)
+            yield CitationsEvent(answer.citations, answer.answers, answer.unsupported)
             yield UsageEvent(answer.usage, answer.ledger, said.finish_reason)
 
-    def _prepare(self, question: str, options: AskOptions) -> tuple[Generator, Trail, Context, int]:
-        """What ``ask`` and ``stream`` begin with; the number is the budget that was asked for."""
+    def _prepare(self, question: str, options: AskOptions) -> tuple[Generator, Trail, Prompt, Context, Options]:
+        """What ``ask`` and ``stream`` begin with."""
         from carrel.generation.answering import built_in, check_generator, context_for
 
-        chosen = options.get("generator")
-        rest = cast("ContextOptions", {name: value for name, value in options.items() if name != "generator"})
+        chosen, history = options.get("generator"), check_history(options.get("history", ()))
+        own = ("generator", "history")
+        rest = cast("ContextOptions", {name: value for name, value in options.items() if name not in own})
         selected = self._options(rest)
         generator = built_in(self.encoder, self.tokenizer, selected.mode) if chosen is None else check_generator(chosen)
         trail = Trail(generator.tokenizer)
-        context = context_for(self._pipeline, question, selected, generator, trail)
-        return generator, trail, context, selected.budget
+        context = context_for(self._pipeline, question, selected, generator, trail, history)
+        prompt = Prompt(context.question, context.passages, history=history)
+        return generator, trail, prompt, context, selected
 
     # -- looking ------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from carrel.inputs import check_text, well_formed
 from carrel.retrieval.cutoff import AdaptiveK, Cutoff, FixedK
 from carrel.retrieval.filters import Where
 from carrel.retrieval.retrievers import Retriever
-from carrel.types import Order, Span
+from carrel.types import Order, Span, Turn
 
 if TYPE_CHECKING:
     from carrel.compression.base import Pruner
@@ -85,9 +85,12 @@ class AskOptions(ContextOptions, total=False):
     """Keywords of ``Library.ask``: those of context, and
 
     generator : what writes the answer; by default the reader finds it and its sentence is quoted.
+    history : the turns before this question, as ``Answer.turns`` gives them, for a generator that writes. What is
+        searched for is the question alone.
     """
 
     generator: Generator | None
+    history: Sequence[Turn]
 
 
 def check_options(call: str, given: Iterable[str], accepted: type) -> None:
@@ -133,6 +136,15 @@ def check_budget(budget: int) -> None:
     """Raise BudgetError for what is no number of tokens."""
     if isinstance(budget, bool) or not isinstance(budget, int) or budget < 1:
         raise BudgetError(f"a budget is a number of tokens, 1 or more, not {budget!r}")
+
+
+def check_history(history: Iterable[Turn]) -> tuple[Turn, ...]:
+    """The turns, if they are turns; raises InputError."""
+    turns = tuple(history) if isinstance(history, Iterable) else (history,)
+    for turn in turns:
+        if not isinstance(turn, Turn) or turn.role not in ("user", "assistant") or not isinstance(turn.text, str):
+            raise InputError(f"history is a list of carrel.types.Turn, such as an answer's .turns, not {turn!r:.100}")
+    return turns
 
 
 def check_protected(protected: Protected) -> None:

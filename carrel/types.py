@@ -277,11 +277,21 @@ class Completion:
 
 
 @dataclass(frozen=True, slots=True)
+class UnsupportedMark:
+    """A citation mark of an answer whose passage does not support its sentence, at ``start`` to ``end`` of the text."""
+
+    number: int
+    start: int
+    end: int
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """An answer with its evidence. When ``abstained``, ``text`` says so and there are no citations.
 
     ``answers`` are short answers, the surest first: the first is the one that ``text`` quotes in its sentence.
-    Generators that write prose give none.
+    Generators that write prose give none. ``unsupported`` are marks in such prose that their passages do not bear out.
     """
 
     question: str
@@ -293,6 +303,7 @@ class Answer:
     usage: Usage = field(default_factory=Usage)
     ledger: Ledger = field(default_factory=lambda: Ledger(tokenizer=""))
     answers: tuple[ShortAnswer, ...] = ()
+    unsupported: tuple[UnsupportedMark, ...] = ()
 
     @property
     def turns(self) -> tuple[Turn, Turn]:
@@ -320,6 +331,7 @@ class CitationsEvent:
 
     citations: tuple[Citation, ...]
     answers: tuple[ShortAnswer, ...] = ()
+    unsupported: tuple[UnsupportedMark, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from carrel.embeddings.base import ChunkEncoder, TextEncoder
 from carrel.errors import BudgetError, ContextOverflowError, InputError
@@ -12,9 +13,11 @@ from carrel.generation.citations import verified, verified_answers, without_dang
 from carrel.modes import make_mode
 from carrel.options import Options, check_budget, check_question
 from carrel.pipeline import Pipeline, Trail
-from carrel.retrieval.packing import SEPARATOR
 from carrel.tokens import Tokenizer
-from carrel.types import Answer, Completion, Context, Document
+from carrel.types import Answer, Completion, Context, Document, Prompt, Turn
+
+if TYPE_CHECKING:
+    from carrel.generation.binding import Bound
 
 MOST_REPLY_TOKENS = 512  # kept free in the window; a quarter of a small one
 
@@ -65,8 +68,15 @@ def _check_window(generator: Generator) -> None:
         )
 
 
-def context_for(pipeline: Pipeline, question: str, options: Options, generator: Generator, trail: Trail) -> Context:
-    """The context of a question, in a budget that leaves room in the generator's window for question and reply.
+def context_for(
+    pipeline: Pipeline,
+    question: str,
+    options: Options,
+    generator: Generator,
+    trail: Trail,
+    history: tuple[Turn, ...] = (),
+) -> Context:
+    """The context of a question, in a budget that leaves room in the generator's window for all else and the reply.
 
     Raises
     ------
@@ -77,13 +87,14 @@ def context_for(pipeline: Pipeline, question: str, options: Options, generator: 
     window, tokenizer = generator.context_window, generator.tokenizer
     if window is None:
         return pipeline.context(question, options, trail)
-    asked, reply = tokenizer.count(f"{SEPARATOR}{question}"), min(MOST_REPLY_TOKENS, window // 4)
+    asked = generator.fixed_tokens(Prompt(question, history=history))
+    reply = min(MOST_REPLY_TOKENS, window // 4)
     room = window - asked - reply
     if room >= options.budget:
         return pipeline.context(question, options, trail)
     overflow = ContextOverflowError(
-        f"{generator.name} reads {window:,} tokens (counted by {tokenizer.name}). The question has {asked:,},"
-        f" {reply:,} are kept for the reply, and what is left cannot hold one sentence with its source."
+        f"{generator.name} reads {window:,} tokens (counted by {tokenizer.name}). The question{_turns(history)} has"
+        f" {asked:,}, {reply:,} are kept for the reply, and what is left cannot hold one sentence with its source."
         " Ask more briefly, or take a generator with a larger window."
     )
     if room < 1:
@@ -102,8 +113,12 @@ def finish(
     *,
     budget: int,
     streamed: bool = False,
+    mode: str = "fast",
 ) -> Answer:
     """The answer that a completion makes, with its line in the ledger.
+
+    Marks of a generator that cites nothing itself are bound to what they name (carrel.generation.binding): by the
+    reader, in the fast mode by rules alone.
 
     Parameters
     ----------
@@ -111,11 +126,14 @@ def finish(
     budget : the one that was asked for.
     streamed : the text has been passed on already, so that its marks can only be counted.
     """
-    true = verified(completion.citations, read, context)
+    bound = _bound(completion, context, mode)
+    given = bound.citations if bound else completion.citations
+    true = verified(given, read, context)
     answers = verified_answers(completion.answers, read, context)
-    text, removed, left = without_dangling_marks(completion.text, completion.citations, true, len(context.passages))
+    text, removed, left = without_dangling_marks(completion.text, given, true, len(context.passages))
     abstained = completion.finish_reason == "abstained"
-    dropped = len(completion.citations) - len(true)
+    dropped = len(given) - len(true)
+    unsupported = bound.unsupported if bound else ()
     shown = () if abstained else true
     parts = ["abstained: no answer is sure enough" if abstained else f"{_counted(len(true), 'citation')} verified"]
     if dropped:
@@ -124,6 +142,8 @@ def finish(
         parts.append(f"{_counted(removed, 'mark')} without a source removed from the text")
     if left or (removed and streamed):
         parts.append(f"{_counted(left + removed * streamed, 'mark')} without a source left in the text")
+    if unsupported:
+        parts.append(f"{_counted(len(unsupported), 'mark')} that the passage does not support")
     if context.budget < budget:
         parts.append(f"the window left {context.budget:,} of {budget:,} tokens for the context")
     trail.add(
@@ -137,6 +157,7 @@ def finish(
             "confidence": completion.confidence,
             "citations_dropped": dropped,
             "marks_without_source": removed + left,
+            "marks_unsupported": len(unsupported),
         },
     )
     return Answer(
@@ -149,7 +170,28 @@ def finish(
         completion.usage,
         trail.ledger(),
         () if abstained else answers,
+        () if abstained else unsupported,
     )
+
+
+def _bound(completion: Completion, context: Context, mode: str) -> Bound | None:
+    """What the marks of a text lead to; None where its generator has cited, or there is nothing to look for."""
+    if completion.citations or completion.finish_reason == "abstained" or "[" not in completion.text:
+        return None
+    from carrel.generation.binding import bind
+    from carrel.generation.rules import RuleVerifier
+    from carrel.generation.verification import Verifier
+
+    verifier: Verifier = RuleVerifier()
+    if make_mode(mode).depth:
+        from carrel.reader.verifier import ReaderVerifier
+
+        verifier = ReaderVerifier()
+    return bind(completion.text, context.passages, context.question, verifier)
+
+
+def _turns(history: tuple[Turn, ...]) -> str:
+    return f" with {_counted(len(history), 'turn')} of history" if history else ""
 
 
 def _counted(number: int, what: str) -> str:

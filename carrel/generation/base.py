@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import ClassVar
 
 from carrel.asynchronous import streaming_twin, twin
@@ -45,6 +46,13 @@ class Generator(ABC):
 
     def count_tokens(self, text: str) -> int:
         return self.tokenizer.count(text)
+
+    def fixed_tokens(self, prompt: Prompt) -> int:
+        """Tokens of a prompt without its passages: what the window must hold besides them."""
+        from carrel.generation.rendering import render_prompt
+        from carrel.retrieval.packing import SEPARATOR
+
+        return self.tokenizer.count(f"{SEPARATOR}{render_prompt(replace(prompt, passages=()))}")
 
     acomplete = twin(complete)
     astream = streaming_twin(stream)

@@ -183,6 +183,10 @@ class OpenAICompatible(Generator):
 
         return portal().call(self._tried(counted, self.timeout_s))
 
+    def fixed_tokens(self, prompt: Prompt) -> int:
+        messages = render_messages(replace(prompt, passages=()), self.placement, self.instructions)
+        return sum(self.tokenizer.count(message.content) + _A_MESSAGE for message in messages)
+
     # -- asking ---------------------------------------------------------------------------------
 
     def complete(self, prompt: Prompt) -> Completion:

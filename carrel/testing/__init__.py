@@ -13,6 +13,7 @@ you return. Nothing here is imported by the rest of Carrel.
 from carrel.testing.answerers import AnswererConformance
 from carrel.testing.cutoffs import CutoffConformance
 from carrel.testing.encoders import ChunkEncoderConformance, HashEncoder
+from carrel.testing.fakes import EchoGenerator, FakeGenerator
 from carrel.testing.generators import GeneratorConformance
 from carrel.testing.indexes import DerivedIndexConformance
 from carrel.testing.loaders import LoaderConformance, check_document
@@ -27,6 +28,8 @@ __all__ = [
     "ChunkEncoderConformance",
     "CutoffConformance",
     "DerivedIndexConformance",
+    "EchoGenerator",
+    "FakeGenerator",
     "GeneratorConformance",
     "HashEncoder",
     "LoaderConformance",
