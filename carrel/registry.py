@@ -21,6 +21,7 @@ def methods() -> list[Method]:
     from carrel.compression.provence import ProvencePruner
     from carrel.embeddings.minilm import MiniLM
     from carrel.generation.extractive import ExtractiveGenerator
+    from carrel.generation.openai_compatible import OpenAICompatible
     from carrel.generation.reader import ReaderGenerator
     from carrel.generation.rules import RuleVerifier
     from carrel.reader.methods import ReaderAnswerer, ReaderPruner, ReaderReranker
@@ -39,7 +40,7 @@ def methods() -> list[Method]:
         ("cutoff", [AdaptiveK, FixedK, Threshold]),
         ("pruner", [ReaderPruner, ProvencePruner]),
         ("answerer", [ReaderAnswerer]),
-        ("generator", [ReaderGenerator, ExtractiveGenerator]),
+        ("generator", [ReaderGenerator, ExtractiveGenerator, OpenAICompatible]),
         ("verifier", [ReaderVerifier, RuleVerifier]),
     ]
     return [

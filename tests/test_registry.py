@@ -26,6 +26,7 @@ HOMES = (
     "carrel.retrieval.retrievers",
     "carrel.retrieval.cutoff",
     "carrel.generation.extractive",
+    "carrel.generation.openai_compatible",
     "carrel.generation.reader",
     "carrel.generation.rules",
     "carrel.reader.methods",

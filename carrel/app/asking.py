@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from carrel.app import options as given
 from carrel.app import rendering, shapes
-from carrel.app.console import emit, note, show, show_text, stderr
+from carrel.app.console import emit, note, show, show_piece, show_text, stderr
 from carrel.app.failing import Code
 from carrel.app.place import Place, resolve_single
+from carrel.types import CitationsEvent, TextEvent, UsageEvent
+
+if TYPE_CHECKING:
+    from carrel.library import Library
+    from carrel.options import AskOptions
 
 
 def ask(
@@ -25,6 +30,8 @@ def ask(
     whole: given.Whole = False,
     recency: given.Recency = None,
     mode: given.Mode = given.ModeName.balanced,
+    server: given.Server = None,
+    model: given.Model = None,
     library: given.LibraryPath = given.LIBRARY,
     tenant: given.Tenant = "local",
     collection: given.Collection = "default",
@@ -33,12 +40,22 @@ def ask(
     """Answer a question from the documents, with citations.
 
     The reader finds the words that answer and quotes their sentence: the document's own text between the characters
-    given. When the documents do not seem to hold an answer, it says so and exits with 3.
+    given. With --server a language model writes the answer, and its citation marks are checked against the documents.
+    When the documents do not seem to hold an answer, it says so and exits with 3.
     """
     search = given.search_options(limit, where, retriever, cutoff, recency, mode)
-    place = Place(library, tenant, collection)
+    place, generator = Place(library, tenant, collection), given.make_generator(server, model)
     with place.to_read() as opened:
-        answer = opened.ask(given.joined(question), **given.context_options(search, budget, order, whole))
+        options: AskOptions = {
+            **given.context_options(search, budget, order, whole),
+            "generator": generator,
+            "history": (),
+        }
+        if generator is not None and not as_json:
+            if _stream(opened, given.joined(question), options, explain):
+                raise typer.Exit(Code.NO_ANSWER)
+            return
+        answer = opened.ask(given.joined(question), **options)
         if as_json:
             emit(shapes.answer(answer))
         else:
@@ -48,6 +65,22 @@ def ask(
         if answer.abstained:
             place.note_if_empty(opened)
             raise typer.Exit(Code.NO_ANSWER)
+
+
+def _stream(opened: Library, question: str, options: AskOptions, explain: bool) -> bool:
+    """Print an answer as it is written; whether it is that there is none."""
+    abstained = False
+    for event in opened.stream(question, **options):
+        if isinstance(event, TextEvent):
+            show_piece(event.text)
+        elif isinstance(event, CitationsEvent):
+            show_piece("\n")
+            show(*rendering.evidence(event.citations, event.unsupported))
+        elif isinstance(event, UsageEvent):
+            abstained = event.finish_reason == "abstained"
+            if explain:
+                show(rendering.ledger(event.ledger))
+    return abstained
 
 
 def context(

@@ -86,6 +86,14 @@ def show_text(text: str) -> None:
         show_exactly(text)
 
 
+def show_piece(text: str) -> None:
+    """Print the next piece of a text that is being written, at once."""
+    stream = sys.stdout
+    encoding = stream.encoding or "utf-8"
+    stream.write(clean(text).encode(encoding, "backslashreplace").decode(encoding))
+    stream.flush()
+
+
 def emit(value: object) -> None:
     """Print one JSON document on stdout."""
     text = json.dumps(value, ensure_ascii=False, indent=2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Sequence
 from datetime import datetime
@@ -16,12 +17,13 @@ from carrel.errors import FilterError, InputError
 from carrel.inputs import library_folder, well_formed
 
 if TYPE_CHECKING:
+    from carrel.generation.base import Generator
     from carrel.options import ContextOptions, SearchOptions
     from carrel.types import Scalar
 
 LIBRARY = Path(".carrel")
 BUDGET = 1000
-_LIBRARY, _SELECTION = "Library", "Selection"
+_LIBRARY, _SELECTION, _GENERATION = "Library", "Selection", "Generation"
 
 
 class Order(str, Enum):
@@ -139,6 +141,27 @@ Recency = Annotated[
         rich_help_panel=_SELECTION,
     ),
 ]
+Server = Annotated[
+    str | None,
+    typer.Option(
+        "--server",
+        metavar="URL",
+        envvar="CARREL_SERVER",
+        help="An OpenAI-compatible server that writes the answer, such as http://localhost:8000/v1. A key is taken from"
+        " CARREL_API_KEY.",
+        rich_help_panel=_GENERATION,
+    ),
+]
+Model = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        metavar="NAME",
+        envvar="CARREL_MODEL",
+        help="The model there; needless where the server has one only.",
+        rich_help_panel=_GENERATION,
+    ),
+]
 Explain = Annotated[bool, flag("--explain", help="Show what every stage did, and why.")]
 
 
@@ -171,6 +194,22 @@ def context_options(search: SearchOptions, budget: int, order: Order, whole: boo
     pruner = "none" if whole else None
     chosen: ContextOptions = {**search, "budget": budget, "order": order.value, "pruner": pruner, "protected": ()}
     return chosen
+
+
+def make_generator(server: str | None, model: str | None) -> Generator | None:
+    """What writes the answer; None for the built-in reader.
+
+    Raises
+    ------
+    InputError : a model without a server.
+    """
+    if server is None:
+        if model is not None:
+            raise InputError(f"the model {model!r} needs the address of its server: --server http://localhost:8000/v1")
+        return None
+    from carrel.generation.openai_compatible import OpenAICompatible
+
+    return OpenAICompatible(model, server, api_key=os.environ.get("CARREL_API_KEY"))
 
 
 def _cutoff(text: str | None) -> str | int | None:

@@ -21,7 +21,17 @@ if TYPE_CHECKING:
     from carrel.retrieval.doctor import Check
     from carrel.retrieval.store.documents import DocumentInfo
     from carrel.retrieval.trace import Trace
-    from carrel.types import Answer, Citation, Document, IngestReport, Ledger, LedgerEntry, Passage, Skipped
+    from carrel.types import (
+        Answer,
+        Citation,
+        Document,
+        IngestReport,
+        Ledger,
+        LedgerEntry,
+        Passage,
+        Skipped,
+        UnsupportedMark,
+    )
 
 LISTED = 10
 _QUOTE_CHARACTERS = 600
@@ -53,10 +63,19 @@ def _indented(item: RenderableType, by: int = 4) -> Padding:
 def answer(found: Answer) -> Iterator[RenderableType]:
     """The answer and its citations."""
     yield _highlighted(found)
-    numbers = dict.fromkeys(citation.number for citation in found.citations)
-    for number in sorted(numbers):
+    yield from evidence(found.citations, found.unsupported)
+
+
+def evidence(citations: Sequence[Citation], unsupported: Sequence[UnsupportedMark] = ()) -> Iterator[RenderableType]:
+    """What was quoted, by the numbers of the passages, and the marks that nothing bears out."""
+    for number in sorted({citation.number for citation in citations}):
         yield Text()
-        yield Group(*_cited(number, [citation for citation in found.citations if citation.number == number]))
+        yield Group(*_cited(number, [citation for citation in citations if citation.number == number]))
+    if unsupported:
+        yield Text()
+    for mark in unsupported:
+        sentence = clean(_shortened(" ".join(mark.sentence.split()), _QUOTE_CHARACTERS))
+        yield Text.assemble((f"[{mark.number}] does not bear this out: ", "yellow"), f"“{sentence}”")
 
 
 def _highlighted(found: Answer) -> Text:

@@ -5,8 +5,8 @@ Every command prints one object.
 - add, sync: library, added, updated, unchanged, removed, skipped [{id, reason}], warnings, chunks, embedded,
   tokens, tokenizer, seconds, planned
 - ask: question, answer, abstained, confidence, answers [{text, start, end, confidence, citation}], citations
-  [{number, document_id, title, source, page, start, end, quote}], passages, tokens, budget, usage {prompt_tokens,
-  completion_tokens, cached_tokens, tokenizer}, ledger
+  [{number, document_id, title, source, page, start, end, quote}], unsupported [{number, start, end, sentence}],
+  passages, tokens, budget, usage {prompt_tokens, completion_tokens, cached_tokens, tokenizer}, ledger
 - context: question, text, tokens, budget, tokenizer, passages, ledger
 - search: question, passages
 - why: document_id, question, fell_out_at, steps [{stage, kept, message}], passages
@@ -118,6 +118,7 @@ def answer(found: values.Answer) -> Object:
         "confidence": found.confidence,
         "answers": [asdict(answer) for answer in found.answers],
         "citations": [asdict(citation) for citation in found.citations],
+        "unsupported": [asdict(mark) for mark in found.unsupported],
         "passages": passages(found.context.passages),
         "tokens": found.context.tokens,
         "budget": found.context.budget,

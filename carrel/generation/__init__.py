@@ -1,1 +1,28 @@
-"""From a prompt to an answer."""
+"""From a prompt to an answer: what writes it, and whether it is borne out."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from carrel.generation.base import Generator
+    from carrel.generation.extractive import ExtractiveGenerator
+    from carrel.generation.openai_compatible import OpenAICompatible
+    from carrel.generation.reader import ReaderGenerator
+
+_HOMES = {
+    "ExtractiveGenerator": "extractive",
+    "Generator": "base",
+    "OpenAICompatible": "openai_compatible",
+    "ReaderGenerator": "reader",
+}
+
+__all__ = ["ExtractiveGenerator", "Generator", "OpenAICompatible", "ReaderGenerator"]
+
+
+def __getattr__(name: str) -> object:
+    """Import a generator on first use."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'carrel.generation' has no attribute {name!r}")
+    return getattr(import_module(f"carrel.generation.{_HOMES[name]}"), name)

@@ -53,8 +53,9 @@ class Exchange:
             self.json({"model": "tiny", "choices": [choice], "usage": usage})
             return
         self.begin()
-        for word in text.split(" "):
-            self.chunk(word if text.startswith(word) else f" {word}")
+        first, *rest = text.split(" ")
+        for piece in [first, *(f" {word}" for word in rest)]:
+            self.chunk(piece)
         self.chunk(reason="stop")
         self.line("data: " + json.dumps({"choices": [], "usage": usage}))
         self.line("data: [DONE]")

@@ -34,7 +34,7 @@ def test_json_quotes_are_the_documents_own(run, filled: Path) -> None:
     found = run("ask", "--json", WIND, cwd=filled).json
     assert set(found) == {
         "question", "answer", "abstained", "confidence", "answers", "citations", "passages", "tokens", "budget",
-        "usage", "ledger",
+        "unsupported", "usage", "ledger",
     }  # fmt: skip
     assert found["abstained"] is False
     assert found["tokens"] <= found["budget"] == 1000
