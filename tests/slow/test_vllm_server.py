@@ -29,6 +29,7 @@ ROOT = Path(__file__).resolve().parents[2]
 VLLM = Path(os.environ.get("CARREL_VLLM", ROOT / ".venv-vllm"))
 START_S = 600
 WINDOW = 2048
+BLOCK = 128  # tokens, of vLLM on the CPU
 
 
 class Running:
@@ -49,11 +50,12 @@ class Running:
             "VLLM_LOGGING_LEVEL": "WARNING", "DO_NOT_TRACK": "1",
         }  # fmt: skip
         environment.pop("PYTHONPATH", None)
+        self._output = self.log.open("w")
         self.process = subprocess.Popen(
             [command, "serve", self.model, "--served-model-name", "tiny", "--host", "127.0.0.1", "--port",
              str(self.port), "--dtype", "float32", "--enforce-eager", "--max-model-len", str(WINDOW),
              "--enable-prompt-tokens-details", "--generation-config", "vllm"],
-            stdout=self.log.open("w"), stderr=subprocess.STDOUT, env=environment, start_new_session=True,
+            stdout=self._output, stderr=subprocess.STDOUT, env=environment, start_new_session=True,
         )  # fmt: skip
 
     def wait(self) -> None:
@@ -83,6 +85,7 @@ class Running:
             except subprocess.TimeoutExpired:
                 os.killpg(self.process.pid, signal.SIGKILL)
                 self.process.wait(30)
+        self._output.close()
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +127,7 @@ class TestServerTokenizer(TokenizerConformance):
             assert self.tokenizer.count(text) == self.file.count(text), text
 
 
-@pytest.mark.parametrize("words", [1, 40, 700])
+@pytest.mark.parametrize("words", [1, 40, 300])
 def test_the_count_of_a_prompt_is_what_the_server_reads(generator: OpenAICompatible, words: int) -> None:
     prompt = Prompt("harbour " * words)
     usage = generator.complete(prompt).usage
@@ -183,7 +186,7 @@ def test_an_overflow_is_found_before_it_is_sent(running: Running, generator: Ope
 def test_a_server_that_was_not_believed(running: Running) -> None:
     liar = OpenAICompatible(base_url=running.url, context_window=10_000, max_tokens=24)
     with pytest.raises(ContextOverflowError, match="too long for"):
-        liar.complete(Prompt("harbour " * 3000))
+        liar.complete(Prompt("harbour " * 1000))
 
 
 def test_a_schema_makes_json(running: Running) -> None:
@@ -201,7 +204,7 @@ def test_logprobs(running: Running) -> None:
 
 
 def test_appended_turns_are_read_from_the_cache(running: Running, tmp_path: Path) -> None:
-    cached = {}
+    missed = {}
     for placement in ("append", "last"):
         generator = OpenAICompatible(base_url=running.url, max_tokens=16, placement=placement)
         with carrel.open(tmp_path / placement, mode="fast") as library:
@@ -211,9 +214,9 @@ def test_appended_turns_are_read_from_the_cache(running: Running, tmp_path: Path
                 answer = library.ask(question, generator=generator, history=history, budget=250)
                 history += answer.turns
                 usages.append(answer.usage)
-        cached[placement] = [usage.cached_tokens / before.prompt_tokens for before, usage in pairwise(usages)]
-    assert min(cached["append"]) > 0.75  # whole blocks of the cache alone are kept
-    assert max(cached["last"]) < min(cached["append"])
+        missed[placement] = [before.prompt_tokens - usage.cached_tokens for before, usage in pairwise(usages)]
+    assert max(missed["append"]) < BLOCK  # the cache keeps whole blocks
+    assert min(missed["last"]) > BLOCK
 
 
 def test_a_server_that_was_killed(tmp_path: Path, running: Running) -> None:
