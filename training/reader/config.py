@@ -50,6 +50,7 @@ class Config:
     near: float = 0.5  # share of other names and numbers that are taken from the same paragraph
     copies: int = 1  # of the questions of SQuAD 2.0 in an epoch: the one set that has unanswerable ones
     pairs: float = 1.0  # share of the sentence pairs in an epoch
+    blend: float = 1.0  # share of this course in the weights that come of it; the rest is what it began with
     retrieved_weight: float = 1.0  # of a retrieved passage in learning when to abstain; the own paragraph has 1
 
     def with_changes(self, **changes: Any) -> Config:
