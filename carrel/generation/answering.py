@@ -158,6 +158,7 @@ def finish(
             "citations_dropped": dropped,
             "marks_without_source": removed + left,
             "marks_unsupported": len(unsupported),
+            **completion.metrics,
         },
     )
     return Answer(

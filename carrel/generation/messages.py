@@ -13,7 +13,7 @@ from typing import Literal
 from carrel.errors import InputError
 from carrel.generation.extractive import ABSTENTION
 from carrel.retrieval.packing import SEPARATOR, render
-from carrel.types import Passage, Prompt
+from carrel.types import FinishReason, Passage, Prompt
 
 Placement = Literal["append", "last"]
 """Where the passages of earlier turns are: ``append``: where they were, so that each prompt begins with the one
@@ -60,6 +60,14 @@ def render_messages(prompt: Prompt, placement: Placement = "last", instructions:
         messages.append(Message(turn.role, _asked(turn.text, passages)))
     messages.append(Message("user", _asked(prompt.question, prompt.passages, prompt.notes)))
     return _alternating(messages)
+
+
+def finish_reason(text: str, reason: str | None) -> FinishReason:
+    """How a reply ended, by what its engine says and by whether it is the sentence that says there is no answer."""
+    if text.strip() == ABSTENTION:
+        return "abstained"
+    reasons: dict[str | None, FinishReason] = {"length": "length", "content_filter": "refused", "abort": "cancelled"}
+    return reasons.get(reason, "stop")
 
 
 def _asked(text: str, passages: tuple[Passage, ...] = (), notes: tuple[str, ...] = ()) -> str:

@@ -13,15 +13,14 @@ from typing import Any, ClassVar, TypeVar
 
 from carrel.errors import ContextOverflowError, GenerationError, InputError, UnknownModelError
 from carrel.generation.base import Generator
-from carrel.generation.extractive import ABSTENTION
-from carrel.generation.messages import INSTRUCTIONS, Message, Placement, render_messages
+from carrel.generation.messages import INSTRUCTIONS, Message, Placement, finish_reason, render_messages
 from carrel.generation.remote.counting import MarginTokenizer, ServerTokenizer, TiktokenTokenizer
 from carrel.generation.remote.failures import Backoff, FailedReplyError, malformed
 from carrel.generation.remote.portal import portal
 from carrel.generation.remote.replies import Reply, Request, adapted
 from carrel.generation.remote.server import Deadline, Server
 from carrel.tokens import Tokenizer
-from carrel.types import CitationsEvent, Completion, Event, FinishReason, Ledger, Prompt, TextEvent, UsageEvent
+from carrel.types import CitationsEvent, Completion, Event, Ledger, Prompt, TextEvent, UsageEvent
 
 T = TypeVar("T")
 _A_MESSAGE = 6  # tokens of a chat template around each message, where they cannot be counted
@@ -301,11 +300,9 @@ class OpenAICompatible(Generator):
         return sum(count(message.content) + _A_MESSAGE for message in messages)
 
     def _completion(self, reply: Reply, served: Served) -> Completion:
-        finished: FinishReason = reply.finished or "stop"
-        if reply.text.strip() == ABSTENTION:
-            finished = "abstained"
         tokenizer = self._tokenizer or served.tokenizer
-        completion = Completion(reply.text, finish_reason=finished, model=reply.model or served.model)
+        ended, model = finish_reason(reply.text, reply.finished), reply.model or served.model
+        completion = Completion(reply.text, finish_reason=ended, model=model)
         if reply.usage is not None:
             completion = replace(completion, usage=replace(reply.usage, tokenizer=tokenizer.name))
         return replace(completion, logprobs=tuple(reply.logprobs))

@@ -33,6 +33,7 @@ _NO_MODEL = re.compile(
 )
 _FILTERED = re.compile(r"content[_ ](?:filter|policy|management)|safety (?:system|policy)", re.IGNORECASE)
 _TRIED_AGAIN = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
+_NUMBER = re.compile(r"\s*\d{1,9}(?:\.\d+)?\s*", re.ASCII)
 _SHOWN = 300  # characters of what a server says
 
 
@@ -127,13 +128,12 @@ def timed_out(where: str, seconds: float, what: str) -> FailedReplyError:
 def retry_after_s(headers: Mapping[str, str]) -> float | None:
     """The seconds that a server asks for, as a number or a date; None where it names none."""
     try:
-        if (milliseconds := headers.get("retry-after-ms")) is not None:
-            return max(0.0, float(milliseconds) / 1000)
+        for name, seconds in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
+            if _NUMBER.fullmatch(headers.get(name, "")):
+                return float(headers[name]) * seconds
         value = headers.get("retry-after")
         if value is None:
             return None
-        if re.fullmatch(r"\s*\d+(?:\.\d+)?\s*", value):
-            return float(value)
         return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
     except (ValueError, TypeError, OverflowError):
         return None

@@ -10,9 +10,8 @@ from typing import Any
 from carrel.errors import GenerationError, RefusalError
 from carrel.generation.messages import Message
 from carrel.generation.remote.failures import FailedReplyError, malformed, of_message
-from carrel.types import FinishReason, Usage
+from carrel.types import Usage
 
-_FINISHED: dict[str, FinishReason] = {"length": "length", "content_filter": "refused"}
 _MOST_CHARACTERS = 20_000_000
 
 
@@ -67,7 +66,7 @@ class Reply:
     text: str = ""
     model: str = ""
     usage: Usage | None = None
-    finished: FinishReason | None = None
+    finished: str | None = None
     logprobs: list[tuple[str, float]] = field(default_factory=list)
     refusal: str = ""
     done: bool = False
@@ -128,7 +127,7 @@ class Reply:
         self._note_logprobs(choice.get("logprobs"))
         reason = choice.get("finish_reason")
         if reason:
-            self.finished = _FINISHED.get(str(reason), "stop")
+            self.finished = str(reason)
         self.text += text or ""
         if len(self.text) > _MOST_CHARACTERS:
             raise FailedReplyError(GenerationError(f"the reply of {self.where} does not end; it was stopped"))
@@ -151,7 +150,7 @@ class Reply:
             raise malformed(self.where, "broke off before its end")
         if self.refusal and not self.text:
             raise FailedReplyError(RefusalError(f"{self.where} declines to answer: {self.refusal[:300]}"))
-        if self.finished == "refused" and not self.text:
+        if self.finished == "content_filter" and not self.text:
             raise FailedReplyError(RefusalError(f"{self.where} declines to answer: a filter stopped its reply"))
         if schema is not None and self.finished != "length":
             try:
