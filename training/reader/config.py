@@ -65,7 +65,7 @@ FULL = Config()
 FINISH = FULL.with_changes(
     epochs=5.0, learning_rate=7e-5, negatives=1, removed_sentence=0.08, swapped_question=0.0, contrast=0.4,
     contrast_weight=0.5, any_case=True, negated=0.1, near=0.8, copies=2, pairs=0.3, retrieved_weight=0.25,
-    answerable_weight=1.0, null_span_weight=0.6,
+    answerable_weight=1.0, null_span_weight=0.6, blend=0.6,
 )  # fmt: skip
 """The second course. After the first one ranking has all it gets from these data, answers and abstentions have not."""
 SMALL = Config(
