@@ -24,6 +24,7 @@ def methods() -> list[Method]:
     from carrel.generation.openai_compatible import OpenAICompatible
     from carrel.generation.reader import ReaderGenerator
     from carrel.generation.rules import RuleVerifier
+    from carrel.generation.vllm_engine import VLLMEngine
     from carrel.reader.methods import ReaderAnswerer, ReaderPruner, ReaderReranker
     from carrel.reader.verifier import ReaderVerifier
     from carrel.retrieval.cross_encoder import CrossEncoderReranker
@@ -40,7 +41,7 @@ def methods() -> list[Method]:
         ("cutoff", [AdaptiveK, FixedK, Threshold]),
         ("pruner", [ReaderPruner, ProvencePruner]),
         ("answerer", [ReaderAnswerer]),
-        ("generator", [ReaderGenerator, ExtractiveGenerator, OpenAICompatible]),
+        ("generator", [ReaderGenerator, ExtractiveGenerator, OpenAICompatible, VLLMEngine]),
         ("verifier", [ReaderVerifier, RuleVerifier]),
     ]
     return [

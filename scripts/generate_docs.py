@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import inspect
+import json
 import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -75,9 +76,21 @@ def contexts() -> str:
     return table(header, found)
 
 
+def verification() -> str:
+    """How much each verifier flags of true and of false answers."""
+    figures = json.loads((ROOT / "benchmarks" / "results" / "verification.json").read_text(encoding="utf-8"))["summary"]
+    names = ["words", "rules", "rules and reader"]
+    rows = []
+    for group, first in figures[names[0]].items():
+        cells = [figures[name][group] for name in names]
+        shown = [f"{100 * c['flagged']:.1f} [{100 * c['low']:.1f}, {100 * c['high']:.1f}]" for c in cells]
+        rows.append([group, f"{first['count']:,}", *shown])
+    return table(("Flagged, percent, with 95 % interval", "Answers", *names), rows)
+
+
 GENERATORS: dict[str, Callable[[], str]] = {
     "errors": errors, "formats": formats, "methods": methods, "reader": reader,
-    "contexts": contexts,
+    "contexts": contexts, "verification": verification,
 }  # fmt: skip
 
 

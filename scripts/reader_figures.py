@@ -113,6 +113,12 @@ def learning(results: dict[str, Any]) -> None:
         "the retriever's own order", (epochs[-1], curve[0]["held_out"]["retriever_first"]), xytext=(8, -3),
         textcoords="offset points", color=GREY,
     )  # fmt: skip
+    begins = results["configuration"][0]["epochs"]
+    axes.axvline(begins, color=GREY, linewidth=0.7)
+    axes.annotate(
+        "the second course begins", (begins, 0), xycoords=("data", "axes fraction"), xytext=(4, 4),
+        textcoords="offset points", color=GREY, fontsize="small",
+    )  # fmt: skip
     axes.set_xticks(epochs)
     axes.set_xlim(epochs[0] - 0.1, epochs[-1] + 0.1)
     axes.set_xlabel("passes over the training data")

@@ -27,6 +27,7 @@ HOMES = (
     "carrel.retrieval.cutoff",
     "carrel.generation.extractive",
     "carrel.generation.openai_compatible",
+    "carrel.generation.vllm_engine",
     "carrel.generation.reader",
     "carrel.generation.rules",
     "carrel.reader.methods",

@@ -191,8 +191,8 @@ def test_the_example_questions(tmp_path) -> None:
         if question["document"]
         and any(question["quote"] in c.quote or c.quote in question["quote"] for c in answer.citations)
     ]
-    assert len(right) >= 9 and len(right) >= 0.6 * len(given)
-    assert sum(answer.abstained for question, answer in found if not question["document"]) >= 4
+    assert len(right) >= 11 and len(right) >= 0.6 * len(given)
+    assert sum(answer.abstained for question, answer in found if not question["document"]) >= 3
 
 
 class TestConformance(GeneratorConformance):

@@ -27,7 +27,7 @@ def batch() -> Batch:
         ids=np.zeros(22, np.int64), types=np.zeros(22, np.int64), lengths=LENGTHS, keep=keep_labels,
         starts=np.array([3, 0, IGNORED, 0]), ends=np.array([4, 0, IGNORED, 0]),
         relevance=np.array([1, 0, 1, -1], np.float32), answerable=np.array([1, 0, 1, 0], np.float32),
-        groups=np.array([0, 0, 1, 1]),
+        weights=np.array([1, 1, 1, 0.25], np.float32), groups=np.array([0, 0, 1, 1]),
     )  # fmt: skip
 
 
@@ -44,9 +44,11 @@ def crossed(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 def test_binary_leaves_the_unknown_out() -> None:
     logits, labels = WINDOW[:, 0], batch().relevance
-    wanted = crossed(logits[:3], labels[:3]).mean()
-    assert float(binary(torch.tensor(logits), torch.tensor(labels))) == pytest.approx(wanted, rel=1e-5)
-    assert float(binary(torch.tensor(logits), -torch.ones(4))) == 0
+    weights = np.array([1, 0.5, 2, 3], np.float32)
+    wanted = (crossed(logits[:3], labels[:3]) * weights[:3]).sum() / weights[:3].sum()
+    made = binary(torch.tensor(logits), torch.tensor(labels), torch.tensor(weights))
+    assert float(made) == pytest.approx(wanted, rel=1e-5)
+    assert float(binary(torch.tensor(logits), -torch.ones(4), torch.ones(4))) == 0
 
 
 def test_ranking_is_a_softmax_over_the_passages_of_a_question() -> None:
@@ -63,6 +65,14 @@ def test_ranking_is_a_softmax_over_the_passages_of_a_question() -> None:
 def test_ranking_bears_large_logits() -> None:
     made = ranking(torch.tensor([900.0, -900.0]), torch.tensor([0.0, 1.0]), torch.tensor([0, 0]))
     assert float(made) == pytest.approx(1800)
+
+
+def test_a_contrast_is_between_the_passage_and_what_it_was_changed_to() -> None:
+    """Of the second question's windows one was retrieved, so that there is nothing to compare."""
+    logits = WINDOW[:, 1]
+    wanted = 0.5 * (np.log(np.exp(logits[:2]).sum()) - logits[0])
+    parts = loss(torch.tensor(WINDOW), torch.tensor(TOKEN), batch(), FULL.with_changes(contrast_weight=0.5))[1]
+    assert parts["contrast"] == pytest.approx(wanted, rel=1e-5)
 
 
 def test_keep_weighs_passages_without_anything_to_keep_less() -> None:
@@ -83,16 +93,18 @@ def test_span_is_a_softmax_over_the_passage_and_the_first_token() -> None:
             logits = TOKEN[[first + place for place in allowed], side].astype(np.float64)
             if targets[index] != IGNORED:
                 each[index] = np.log(np.exp(logits).sum()) - logits[allowed.index(targets[index])]
-        total += 0.5 * FULL.span_weight * each[0] + 0.5 * FULL.null_span_weight * (each[1] + each[3]) / 2
+        empty = (each[1] + 0.25 * each[3]) / 1.25  # a retrieved passage weighs less
+        total += 0.5 * FULL.span_weight * each[0] + 0.5 * FULL.null_span_weight * empty
     assert float(span(torch.tensor(TOKEN[:, 1:]), b, FULL)) == pytest.approx(total, rel=1e-5)
 
 
 def test_the_whole_is_the_weighted_sum_and_has_gradients() -> None:
     window, token = torch.tensor(WINDOW, requires_grad=True), torch.tensor(TOKEN, requires_grad=True)
-    total, parts = loss(window, token, batch(), FULL)
+    config = FULL.with_changes(contrast_weight=0.5)
+    total, parts = loss(window, token, batch(), config)
     assert float(total.detach()) == pytest.approx(sum(parts.values()), rel=1e-5)
-    assert set(parts) == {"relevance", "ranking", "answerable", "keep", "span"} and min(parts.values()) > 0
-    halved = loss(window, token, batch(), FULL.with_changes(ranking_weight=FULL.ranking_weight / 2))[1]
+    assert set(parts) == {"relevance", "ranking", "answerable", "contrast", "keep", "span"} and min(parts.values()) > 0
+    halved = loss(window, token, batch(), config.with_changes(ranking_weight=FULL.ranking_weight / 2))[1]
     assert halved["ranking"] == pytest.approx(parts["ranking"] / 2)
     total.backward()
     assert torch.isfinite(window.grad).all() and torch.isfinite(token.grad).all()

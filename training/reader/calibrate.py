@@ -18,9 +18,8 @@ there are three kinds of case without an answer, of equal weight together with t
 
 **The threshold of an answer** balances two demands on the held-out questions of SQuAD 2.0, asked of their own
 paragraph: the F1 over answerable questions, where an abstention counts 0, and the share of the others that get no
-answer. Where both can have what is wanted of them (58 and 70 %), it is where their margins are equal; the median over
-a bootstrap, as one question more or less moves a single crossing. Where they cannot, it is that of best balanced
-accuracy.
+answer. It is where both are as far above, or below, what is wanted of them (58 and 70 %); the median over a bootstrap,
+as one question more or less moves a single crossing.
 
 **Keeping a sentence.** The same over the mean keep-probability of its tokens, its share of the answer's probability
 and the reader's two logits of the passage, for "this sentence holds the answer".
@@ -224,10 +223,7 @@ def fit_answer(cases: Sequence[Case]) -> tuple[Logistic, float, dict[str, Any]]:
     labels, keys = kinds == "answerable", [case.question.document for case in cases]
     weights = resamples([key for key, used in zip(keys, chosen, strict=True) if used])
     measured = (labels[chosen], right[chosen], probability[chosen])
-    both, best = crossing(*measured, weights), most_balanced(labels[chosen], probability[chosen])
-    there = abstention(*measured, both, weights)
-    met = there["f1_with_abstentions"]["mean"] >= WANTED_F1 and there["no_answer_accuracy"]["mean"] >= WANTED_SILENT
-    threshold = both if met else best
+    threshold, best = crossing(*measured, weights), most_balanced(labels[chosen], probability[chosen])
     each = {str(kind): kinds == kind for kind in np.unique(kinds)}
     figures = {
         "cases": {kind: int(own.sum()) for kind, own in each.items()},
@@ -241,8 +237,6 @@ def fit_answer(cases: Sequence[Case]) -> tuple[Logistic, float, dict[str, Any]]:
         "abstained_at_threshold": {kind: float((probability[own] < threshold).mean()) for kind, own in each.items()},
         "nothing_retrieved": nothing_retrieved(cases, kinds, probability, threshold),
         "threshold_of_best_balanced_accuracy": best,
-        "threshold_of_equal_margins": both,
-        "at_equal_margins": there,
         "curve": abstention_curve(*measured),
     }  # fmt: skip
     return model, threshold, figures

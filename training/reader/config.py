@@ -50,6 +50,7 @@ class Config:
     near: float = 0.5  # share of other names and numbers that are taken from the same paragraph
     copies: int = 1  # of the questions of SQuAD 2.0 in an epoch: the one set that has unanswerable ones
     pairs: float = 1.0  # share of the sentence pairs in an epoch
+    blend: float = 1.0  # share of this course in the weights that come of it; the rest is what it began with
     retrieved_weight: float = 1.0  # of a retrieved passage in learning when to abstain; the own paragraph has 1
 
     def with_changes(self, **changes: Any) -> Config:
@@ -64,7 +65,7 @@ FULL = Config()
 FINISH = FULL.with_changes(
     epochs=5.0, learning_rate=7e-5, negatives=1, removed_sentence=0.08, swapped_question=0.0, contrast=0.4,
     contrast_weight=0.5, any_case=True, negated=0.1, near=0.8, copies=2, pairs=0.3, retrieved_weight=0.25,
-    answerable_weight=1.0, null_span_weight=0.6,
+    answerable_weight=1.0, null_span_weight=0.6, blend=0.6,
 )  # fmt: skip
 """The second course. After the first one ranking has all it gets from these data, answers and abstentions have not."""
 SMALL = Config(

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from config import Config
     from stages import Run
 
+State = dict[str, torch.Tensor]
+
 
 def train(run: Run) -> None:
     """Write the averaged weights of the run."""
@@ -46,11 +48,22 @@ def train(run: Run) -> None:
         examples = Examples(run.questions, candidates, pool, run.rows("fillers"), course)
         evaluate = evaluator(run.questions, candidates, pool, featuriser, course)
         reader.load_state_dict(average)
+        before = {name: value.clone() for name, value in average.items()}
         average = Training(reader, examples, featuriser, course, run.course(number)).run(evaluate)
+        average = blended(before, average, course.blend)
     partial = run.weights.with_suffix(".partial")
     save_file({name: value.contiguous() for name, value in average.items()}, partial)
     partial.replace(run.weights)
     say(f"wrote {run.weights}")
+
+
+def blended(before: State, after: State, share: float) -> State:
+    """Between the weights that a course began with and those it ended with.
+
+    What is learnt on the way is kept better between the two than at either end: Wortsman et al., "Robust fine-tuning
+    of zero-shot models", arXiv 2109.01903.
+    """
+    return {name: torch.lerp(before[name], value, share) for name, value in after.items()}
 
 
 def start(wheel: Path | None, config: Config) -> Reader:
