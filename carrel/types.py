@@ -337,11 +337,13 @@ class CitationsEvent:
 
 @dataclass(frozen=True, slots=True)
 class UsageEvent:
-    """Last in every stream: the tokens used and the ledger."""
+    """Last in every stream: the tokens used and the ledger; ``logprobs`` and ``metrics`` as of a Completion."""
 
     usage: Usage
     ledger: Ledger
     finish_reason: FinishReason = "stop"
+    logprobs: tuple[tuple[str, float], ...] = ()
+    metrics: Mapping[str, float] = field(default_factory=dict)
 
 
 Event = SourcesEvent | TextEvent | CitationsEvent | UsageEvent

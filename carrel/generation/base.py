@@ -10,7 +10,7 @@ from typing import ClassVar
 from carrel.asynchronous import streaming_twin, twin
 from carrel.generation import replies
 from carrel.tokens import Tokenizer
-from carrel.types import CitationsEvent, Completion, Event, Prompt, TextEvent, UsageEvent
+from carrel.types import Completion, Event, Prompt, TextEvent
 
 
 class Generator(ABC):
@@ -37,12 +37,9 @@ class Generator(ABC):
 
     def stream(self, prompt: Prompt) -> Iterator[Event]:
         """The reply as events: text, then citations, then usage. By default the whole reply at once."""
-        from carrel.types import Ledger
-
         completion = replies.complete(self, prompt)
         yield TextEvent(completion.text)
-        yield CitationsEvent(completion.citations, completion.answers)
-        yield UsageEvent(completion.usage, Ledger(completion.usage.tokenizer), completion.finish_reason)
+        yield from replies.ending(completion)
 
     def count_tokens(self, text: str) -> int:
         return self.tokenizer.count(text)

@@ -12,6 +12,7 @@ from typing import Literal
 
 from carrel.errors import InputError
 from carrel.generation.extractive import ABSTENTION
+from carrel.generation.rendering import render_document
 from carrel.retrieval.packing import SEPARATOR, render
 from carrel.types import FinishReason, Passage, Prompt
 
@@ -38,6 +39,12 @@ class Message:
         return {"role": self.role, "content": self.content}
 
 
+def check_placement(placement: str) -> None:
+    """Raise InputError where there is no such placement."""
+    if placement not in ("append", "last"):
+        raise InputError(f"passages are placed 'append' or 'last', not {placement!r}")
+
+
 def render_messages(prompt: Prompt, placement: Placement = "last", instructions: str = INSTRUCTIONS) -> list[Message]:
     """The messages of a prompt: system, past turns, and one with passages, notes and question.
 
@@ -50,10 +57,8 @@ def render_messages(prompt: Prompt, placement: Placement = "last", instructions:
     ------
     InputError : no such placement.
     """
-    if placement not in ("append", "last"):
-        raise InputError(f"passages are placed 'append' or 'last', not {placement!r}")
-    standing = (f"{document.title}\n{document.text}".strip() for document in prompt.standing)
-    system = _joined(prompt.system, prompt.task, instructions, *standing)
+    check_placement(placement)
+    system = _joined(prompt.system, prompt.task, instructions, *map(render_document, prompt.standing))
     messages = [Message("system", system)] if system else []
     for turn in prompt.history:
         passages = turn.passages if placement == "append" else ()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from carrel.retrieval.packing import SEPARATOR, render
-from carrel.types import Prompt, Turn
+from carrel.types import Document, Prompt, Turn
 
 Part = Literal["system", "task", "standing", "history", "passages", "notes", "question"]
 
@@ -20,7 +20,7 @@ def render_parts(prompt: Prompt) -> list[tuple[Part, str]]:
     parts: list[tuple[Part, str]] = [
         ("system", prompt.system),
         ("task", prompt.task),
-        ("standing", SEPARATOR.join(f"{document.title}\n{document.text}".strip() for document in prompt.standing)),
+        ("standing", SEPARATOR.join(map(render_document, prompt.standing))),
         ("history", "\n".join(map(_turn, prompt.history))),
         ("passages", render(prompt.passages)),
         ("notes", "\n".join(prompt.notes)),
@@ -32,6 +32,11 @@ def render_parts(prompt: Prompt) -> list[tuple[Part, str]]:
 def render_prompt(prompt: Prompt) -> str:
     """All parts as one text, a blank line between."""
     return SEPARATOR.join(text for _, text in render_parts(prompt))
+
+
+def render_document(document: Document) -> str:
+    """A standing document: its title, and its text from the next line on."""
+    return f"{document.title}\n{document.text}".strip()
 
 
 def _turn(turn: Turn) -> str:

@@ -12,6 +12,7 @@ from carrel.types import (
     CitationsEvent,
     Completion,
     FinishReason,
+    Ledger,
     Prompt,
     ShortAnswer,
     SourcesEvent,
@@ -58,10 +59,38 @@ def stream(generator: Generator, prompt: Prompt) -> Iterator[TextEvent | Complet
         elif isinstance(event, CitationsEvent):
             whole = replace(whole, citations=event.citations, answers=event.answers)
         elif isinstance(event, UsageEvent):
-            whole = replace(whole, usage=event.usage, finish_reason=event.finish_reason)
+            whole = replace(
+                whole,
+                usage=event.usage,
+                finish_reason=event.finish_reason,
+                logprobs=event.logprobs,
+                metrics=event.metrics,
+            )
         elif not isinstance(event, SourcesEvent):
             _refuse(generator, "stream", event, "an event of carrel.types")
     yield _sound(generator, "stream", prompt, replace(whole, text="".join(texts)))
+
+
+def ending(completion: Completion) -> tuple[CitationsEvent, UsageEvent]:
+    """What follows the text of a stream, so that ``stream`` makes of it all the completion again."""
+    return (
+        CitationsEvent(completion.citations, completion.answers),
+        UsageEvent(
+            completion.usage,
+            Ledger(completion.usage.tokenizer),
+            completion.finish_reason,
+            completion.logprobs,
+            completion.metrics,
+        ),
+    )
+
+
+def reason_of(error: Exception, most: int | None = None) -> str:
+    """The kind of an error and what it says; with ``most``, on one line, and no more of what it says than that."""
+    kind, said = type(error).__name__, str(error).strip()
+    if most is not None:
+        said = " ".join(said.split())[:most]
+    return f"{kind}: {said}" if said else kind
 
 
 def _events(generator: Generator, prompt: Prompt) -> Iterator[object]:
@@ -132,10 +161,7 @@ def _is_count(value: object) -> bool:
 
 
 def _failed(generator: Generator, method: str, error: Exception) -> NoReturn:
-    kind, said = type(error).__name__, str(error).strip()
-    raise GenerationError(
-        f"the generator {generator.name} failed in {method}(prompt): {f'{kind}: {said}' if said else kind}"
-    ) from error
+    raise GenerationError(f"the generator {generator.name} failed in {method}(prompt): {reason_of(error)}") from error
 
 
 def _refuse(generator: Generator, method: str, returned: object, wanted: str) -> NoReturn:

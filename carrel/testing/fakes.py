@@ -11,7 +11,7 @@ from carrel.generation import replies
 from carrel.generation.base import Generator
 from carrel.testing.tokenizers import WordTokenizer
 from carrel.tokens import Tokenizer
-from carrel.types import CitationsEvent, Completion, Event, Ledger, Prompt, TextEvent, UsageEvent
+from carrel.types import Completion, Event, Prompt, TextEvent
 
 Script = str | Completion | BaseException | Callable[[Prompt], "str | Completion"]
 _PIECES = re.compile(r"\s*\S+|\s+\Z")
@@ -67,8 +67,7 @@ class FakeGenerator(Generator):
         completion = replies.complete(self, prompt)
         for piece in _PIECES.findall(completion.text):
             yield TextEvent(piece)
-        yield CitationsEvent(completion.citations, completion.answers)
-        yield UsageEvent(completion.usage, Ledger(completion.usage.tokenizer), completion.finish_reason)
+        yield from replies.ending(completion)
 
 
 class EchoGenerator(FakeGenerator):

@@ -22,6 +22,7 @@ from carrel.errors import (
     ServerConnectionError,
     UnknownModelError,
 )
+from carrel.generation.replies import reason_of
 
 _TOO_LONG = re.compile(
     r"context[_ ](?:length|window|size)|maximum (?:context|input|prompt)|(?:prompt|input|request) is too long"
@@ -111,11 +112,8 @@ def malformed(where: str, what: str) -> FailedReplyError:
 
 def unreachable(where: str, error: Exception) -> FailedReplyError:
     """No connection, or one that broke."""
-    kind, said = type(error).__name__, str(error).strip()
-    reason = f"{kind}: {said}" if said else kind
-    return FailedReplyError(
-        ServerConnectionError(f"cannot reach {where} ({reason}). Is the server running at this address?"), again=True
-    )
+    said = f"cannot reach {where} ({reason_of(error)}). Is the server running at this address?"
+    return FailedReplyError(ServerConnectionError(said), again=True)
 
 
 def timed_out(where: str, seconds: float, what: str) -> FailedReplyError:

@@ -1,0 +1,86 @@
+"""What generators that answer as a chat share: prompts as messages, and the room that the window leaves for a reply."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import replace
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from carrel.errors import ContextOverflowError, InputError
+from carrel.generation.base import Generator
+from carrel.generation.messages import Message, Placement, check_placement, render_messages
+from carrel.types import Prompt
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+_LEAST_REPLY = 16
+"""Tokens without which a reply says nothing; fewer are enough where fewer were asked for."""
+
+
+class ChatGenerator(Generator):
+    """Renders prompts to the messages of a chat; a subclass puts them to its model.
+
+    A subclass gives ``tokenizer``, ``context_window``, ``chat_tokens``, ``complete`` and ``close``. It calls ``room``
+    before it generates, carrel.generation.messages.finish_reason for how a reply ended, and, where it streams,
+    carrel.generation.replies.ending for what follows the text. As a context manager it closes itself.
+
+    Parameters
+    ----------
+    max_tokens : of a reply.
+    placement : where the passages of earlier turns are: "last" or "append" (carrel.generation.messages).
+    instructions : how to answer and to cite; empty for none.
+
+    Raises
+    ------
+    InputError : an argument is of no use.
+    """
+
+    def __init__(self, *, max_tokens: int, placement: Placement, instructions: str) -> None:
+        if isinstance(max_tokens, bool) or not isinstance(max_tokens, int) or max_tokens < 1:
+            raise InputError(f"max_tokens must be above 0, not {max_tokens!r}")
+        check_placement(placement)
+        self.max_tokens, self.placement, self.instructions = max_tokens, placement, instructions
+
+    @abstractmethod
+    def chat_tokens(self, messages: Sequence[Message]) -> int:
+        """The tokens of a chat with what its template adds, up to where the reply begins."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Free what the generator holds; the next call begins anew."""
+
+    def messages(self, prompt: Prompt) -> list[Message]:
+        return render_messages(prompt, self.placement, self.instructions)
+
+    def fixed_tokens(self, prompt: Prompt) -> int:
+        return self.chat_tokens(self.messages(replace(prompt, passages=())))
+
+    def room(self, used: int, window: int, where: str) -> int:
+        """The most tokens of a reply: ``max_tokens``, or what a window leaves beside ``used`` of a prompt.
+
+        Parameters
+        ----------
+        where : names the model in the error.
+
+        Raises
+        ------
+        ContextOverflowError : too little is left to say anything.
+        """
+        left = window - used
+        if left < min(_LEAST_REPLY, self.max_tokens):
+            raise ContextOverflowError(
+                f"the prompt has {used:,} tokens, and {where} reads {window:,}, prompt and reply together."
+                " Use a smaller budget, fewer turns of history, or a model with a larger window."
+            )
+        return min(self.max_tokens, left)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
