@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from carrel.embeddings.base import ChunkEncoder, TextEncoder
@@ -14,7 +14,17 @@ from carrel.modes import make_mode
 from carrel.options import Options, check_budget, check_question
 from carrel.pipeline import Pipeline, Trail
 from carrel.tokens import Tokenizer
-from carrel.types import Answer, Completion, Context, Document, Prompt, Turn
+from carrel.types import (
+    Answer,
+    Citation,
+    Completion,
+    Context,
+    Document,
+    Prompt,
+    ShortAnswer,
+    Turn,
+    UnsupportedMark,
+)
 
 if TYPE_CHECKING:
     from carrel.generation.binding import Bound
@@ -126,53 +136,80 @@ def finish(
     budget : the one that was asked for.
     streamed : the text has been passed on already, so that its marks can only be counted.
     """
-    bound = _bound(completion, context, mode)
-    given = bound.citations if bound else completion.citations
-    true = verified(given, read, context)
-    answers = verified_answers(completion.answers, read, context)
-    text, removed, left = without_dangling_marks(completion.text, given, true, len(context.passages))
-    abstained = completion.finish_reason == "abstained"
-    dropped = len(given) - len(true)
-    unsupported = bound.unsupported if bound else ()
-    shown = () if abstained else true
-    parts = ["abstained: no answer is sure enough" if abstained else f"{_counted(len(true), 'citation')} verified"]
-    if dropped:
-        parts.append(f"{_counted(dropped, 'citation')} dropped, not in the source as quoted")
-    if removed and not streamed:
-        parts.append(f"{_counted(removed, 'mark')} without a source removed from the text")
-    if left or (removed and streamed):
-        parts.append(f"{_counted(left + removed * streamed, 'mark')} without a source left in the text")
-    if unsupported:
-        parts.append(f"{_counted(len(unsupported), 'mark')} that the passage does not support")
-    if context.budget < budget:
-        parts.append(f"the window left {context.budget:,} of {budget:,} tokens for the context")
+    checked = _checked(context, completion, read, mode, streamed)
     trail.add(
         "answer",
         len(context.passages),
-        len(shown),
-        "; ".join(parts),
+        len(checked.citations),
+        "; ".join(_parts(checked, context, budget)),
         (completion.usage.prompt_tokens, completion.usage.completion_tokens),
         {
             "generator": completion.model,
             "confidence": completion.confidence,
-            "citations_dropped": dropped,
-            "marks_without_source": removed + left,
-            "marks_unsupported": len(unsupported),
+            "citations_dropped": checked.dropped,
+            "marks_without_source": checked.removed + checked.left,
+            "marks_unsupported": len(checked.unsupported),
             **completion.metrics,
         },
     )
     return Answer(
         context.question,
-        completion.text if streamed else text,
-        shown,
+        checked.text,
+        checked.citations,
         context,
-        abstained,
+        checked.abstained,
         completion.confidence,
         completion.usage,
         trail.ledger(),
-        () if abstained else answers,
-        () if abstained else unsupported,
+        checked.answers,
+        checked.unsupported,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Checked:
+    """What is shown of a completion, and what was wrong with it."""
+
+    abstained: bool
+    text: str
+    citations: tuple[Citation, ...]
+    answers: tuple[ShortAnswer, ...]
+    unsupported: tuple[UnsupportedMark, ...]
+    dropped: int  # citations that are not in the source as quoted
+    removed: int  # marks without a source, no longer in the text
+    left: int  # and those that are
+
+
+def _checked(
+    context: Context, completion: Completion, read: Callable[[str], Document], mode: str, streamed: bool
+) -> _Checked:
+    bound = _bound(completion, context, mode)
+    given = bound.citations if bound else completion.citations
+    true = verified(given, read, context)
+    answers = verified_answers(completion.answers, read, context)
+    text, removed, left = without_dangling_marks(completion.text, given, true, len(context.passages))
+    if streamed:
+        text, removed, left = completion.text, 0, removed + left
+    dropped = len(given) - len(true)
+    if completion.finish_reason == "abstained":
+        return _Checked(True, text, (), (), (), dropped, removed, left)
+    return _Checked(False, text, true, answers, bound.unsupported if bound else (), dropped, removed, left)
+
+
+def _parts(checked: _Checked, context: Context, budget: int) -> list[str]:
+    """What an answer's line in the ledger says."""
+    cited = f"{_counted(len(checked.citations), 'citation')} verified"
+    parts = ["abstained: no answer is sure enough" if checked.abstained else cited]
+    faults = (
+        (checked.dropped, "citation", "dropped, not in the source as quoted"),
+        (checked.removed, "mark", "without a source removed from the text"),
+        (checked.left, "mark", "without a source left in the text"),
+        (len(checked.unsupported), "mark", "that the passage does not support"),
+    )
+    parts += [f"{_counted(number, what)} {fault}" for number, what, fault in faults if number]
+    if context.budget < budget:
+        parts.append(f"the window left {context.budget:,} of {budget:,} tokens for the context")
+    return parts
 
 
 def _bound(completion: Completion, context: Context, mode: str) -> Bound | None:
