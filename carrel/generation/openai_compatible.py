@@ -8,23 +8,23 @@ import weakref
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
-from types import TracebackType
 from typing import Any, ClassVar, TypeVar
 
-from carrel.errors import ContextOverflowError, GenerationError, InputError, UnknownModelError
-from carrel.generation.base import Generator
-from carrel.generation.messages import INSTRUCTIONS, Message, Placement, finish_reason, render_messages
+from carrel.errors import InputError, UnknownModelError
+from carrel.generation.chat import ChatGenerator
+from carrel.generation.messages import INSTRUCTIONS, Message, Placement, finish_reason
 from carrel.generation.remote.counting import MarginTokenizer, ServerTokenizer, TiktokenTokenizer
-from carrel.generation.remote.failures import Backoff, FailedReplyError, malformed
+from carrel.generation.remote.failures import FailedReplyError, malformed
 from carrel.generation.remote.portal import portal
 from carrel.generation.remote.replies import Reply, Request, adapted
 from carrel.generation.remote.server import Deadline, Server
+from carrel.generation.remote.tries import Tries
+from carrel.generation.replies import ending
 from carrel.tokens import Tokenizer
-from carrel.types import CitationsEvent, Completion, Event, Ledger, Prompt, TextEvent, UsageEvent
+from carrel.types import Completion, Event, Prompt, TextEvent
 
 T = TypeVar("T")
 _A_MESSAGE = 6  # tokens of a chat template around each message, where they cannot be counted
-_LEAST_REPLY = 16
 _DISCOVERY_S = 20.0
 
 
@@ -38,7 +38,7 @@ class Served:
     counts_chats: bool = False
 
 
-class OpenAICompatible(Generator):
+class OpenAICompatible(ChatGenerator):
     """Sends prompts to a chat-completions server and streams what it says; nothing is sent before the first call.
 
     Model, context window and tokenizer are asked of the server where they are not given: ``/v1/models``, and vLLM's
@@ -88,19 +88,17 @@ class OpenAICompatible(Generator):
         headers: Mapping[str, str] | None = None,
         extra: Mapping[str, object] | None = None,
     ) -> None:
-        for what, value in (("timeout_s", timeout_s), ("max_tokens", max_tokens)):
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
-                raise InputError(f"{what} must be above 0, not {value!r}")
+        super().__init__(max_tokens=max_tokens, placement=placement, instructions=instructions)
+        if isinstance(timeout_s, bool) or not isinstance(timeout_s, (int, float)) or not timeout_s > 0:
+            raise InputError(f"timeout_s must be above 0, not {timeout_s!r}")
         if isinstance(retries, bool) or not isinstance(retries, int) or retries < 0:
             raise InputError(f"retries is a number of further tries, 0 or more, not {retries!r}")
-        render_messages(Prompt("?"), placement)  # a placement that is none is an error here
         self.server = Server(base_url, api_key, headers)
         self.model, self.timeout_s, self.retries = model, timeout_s, retries
-        self.placement, self.instructions = placement, instructions
         self._request = Request(model or "", max_tokens, temperature, seed, tuple(stop), logprobs, dict(extra or {}))
         self._window, self._tokenizer = context_window, tokenizer
         self._served: Served | None = None
-        self._without: set[str] = set()  # fields that the server has refused
+        self._refused: set[str] = set()  # fields that the server does not take
         weakref.finalize(self, _close_later, self.server)
 
     def __repr__(self) -> str:
@@ -182,9 +180,10 @@ class OpenAICompatible(Generator):
 
         return portal().call(self._tried(counted, self.timeout_s))
 
-    def fixed_tokens(self, prompt: Prompt) -> int:
-        messages = render_messages(replace(prompt, passages=()), self.placement, self.instructions)
-        return sum(self.tokenizer.count(message.content) + _A_MESSAGE for message in messages)
+    def chat_tokens(self, messages: Sequence[Message]) -> int:
+        """The tokens of its texts, and a few for what is around each."""
+        count = self.tokenizer.count
+        return sum(count(message.content) + _A_MESSAGE for message in messages)
 
     # -- asking ---------------------------------------------------------------------------------
 
@@ -195,7 +194,7 @@ class OpenAICompatible(Generator):
     def stream(self, prompt: Prompt) -> Iterator[Event]:
         """Text as it comes, then the (empty) citations, then usage. To stop reading ends the request."""
         served = self.served
-        return portal().iterate(lambda: self._streamed(prompt, served))
+        yield from portal().iterate(lambda: self._streamed(prompt, served))
 
     async def _completed(self, prompt: Prompt, served: Served, deadline: Deadline) -> Completion:
         reply = Reply(self._where(served))
@@ -206,23 +205,21 @@ class OpenAICompatible(Generator):
 
     async def _streamed(self, prompt: Prompt, served: Served) -> AsyncGenerator[Event, None]:
         """Tried again only as long as nothing has been passed on."""
-        deadline, backoff, begun = Deadline(self.timeout_s), Backoff(self.retries), False
+        tries, begun = Tries(self.timeout_s, self.retries, self._refused), False
         while True:
             reply = Reply(self._where(served))
             try:
-                async with aclosing(self._pieces(prompt, served, reply, deadline)) as pieces:
+                async with aclosing(self._pieces(prompt, served, reply, tries.deadline)) as pieces:
                     async for text in pieces:
                         begun = True
                         yield TextEvent(text)
                 break
             except FailedReplyError as failed:
-                wait_s = None if begun else self._wait_s(failed, backoff, deadline)
-                if wait_s is None:
+                if begun:
                     raise failed.error from failed
-            await asyncio.sleep(wait_s)
-        completion = self._completion(reply, served)
-        yield CitationsEvent(())
-        yield UsageEvent(completion.usage, Ledger(completion.usage.tokenizer), completion.finish_reason)
+                await tries.wait(failed)
+        for event in ending(self._completion(reply, served)):
+            yield event
 
     async def _pieces(
         self, prompt: Prompt, served: Served, reply: Reply, deadline: Deadline
@@ -238,24 +235,12 @@ class OpenAICompatible(Generator):
 
     async def _tried(self, attempt: Callable[[Deadline], Awaitable[T]], seconds: float) -> T:
         """The result of an attempt, made again while its failures may pass and time is left."""
-        deadline, backoff = Deadline(seconds), Backoff(self.retries)
+        tries = Tries(seconds, self.retries, self._refused)
         while True:
             try:
-                return await attempt(deadline)
+                return await attempt(tries.deadline)
             except FailedReplyError as failed:
-                wait_s = self._wait_s(failed, backoff, deadline)
-                if wait_s is None:
-                    raise failed.error from failed
-            await asyncio.sleep(wait_s)
-
-    def _wait_s(self, failed: FailedReplyError, backoff: Backoff, deadline: Deadline) -> float | None:
-        """Seconds to the next try, none where the request can be mended; None to give up."""
-        if type(failed.error) is GenerationError and not failed.again:
-            known = {"max_tokens", "stream_options", "seed", "temperature", "logprobs"} - self._without
-            refused = {name for name in known if name in str(failed.error)}
-            self._without |= refused
-            return 0.0 if refused else None
-        return backoff.wait_s(failed, deadline.left_s)
+                await tries.wait(failed)
 
     # -- one request ----------------------------------------------------------------------------
 
@@ -264,40 +249,21 @@ class OpenAICompatible(Generator):
 
     async def _body(self, prompt: Prompt, served: Served, deadline: Deadline, *, stream: bool) -> dict[str, object]:
         """The request, once its prompt is known to fit the window."""
-        messages = render_messages(prompt, self.placement, self.instructions)
-        request = replace(self._request, model=served.model)
+        messages, most = self.messages(prompt), self.max_tokens
         window = self._window if self._window is not None else served.window
-        if window is not None and request.max_tokens is not None:
-            used = await self._count(messages, served, deadline)
-            room = window - used
-            if room < min(_LEAST_REPLY, request.max_tokens):
-                raise FailedReplyError(
-                    ContextOverflowError(
-                        f"the prompt has {used:,} tokens, and {self._where(served)} reads {window:,}, prompt and reply"
-                        " together. Use a smaller budget, fewer turns of history, or a model with a larger window."
-                    )
-                )
-            request = replace(request, max_tokens=min(request.max_tokens, room))
-        body = request.body(messages, prompt.schema, stream)
-        for name in self._without:
-            body = adapted(body, "max_completion_tokens" if name == "max_tokens" else name) or body
-        return body
+        if window is not None:
+            most = self.room(await self._count(messages, served, deadline), window, self._where(served))
+        request = replace(self._request, model=served.model, max_tokens=most)
+        return adapted(request.body(messages, prompt.schema, stream), self._refused)
 
     async def _count(self, messages: Sequence[Message], served: Served, deadline: Deadline) -> int:
-        """The tokens of a chat as the server renders it; else of its texts, and a few for what is around each."""
+        """The tokens of a chat as the server renders it, where it tells them."""
         if served.counts_chats and self._tokenizer is None:
             what = {"messages": [message.as_dict() for message in messages], "add_generation_prompt": True}
             found = await self._asked_to_count(served.model, what, deadline)
             if found is not None:
                 return found[0]
-        tokenizer = self._tokenizer or served.tokenizer
-        count = tokenizer.count
-        if isinstance(tokenizer, ServerTokenizer):  # it waits for this very loop
-            texts = [message.content for message in messages]
-            return sum(await asyncio.gather(*(asyncio.to_thread(count, text) for text in texts))) + _A_MESSAGE * len(
-                texts
-            )
-        return sum(count(message.content) + _A_MESSAGE for message in messages)
+        return await asyncio.to_thread(self.chat_tokens, messages)  # a server's tokenizer waits for this very loop
 
     def _completion(self, reply: Reply, served: Served) -> Completion:
         tokenizer = self._tokenizer or served.tokenizer
@@ -312,14 +278,6 @@ class OpenAICompatible(Generator):
     def close(self) -> None:
         """Close the connections; the next call opens new ones."""
         portal().call(self.server.close())
-
-    def __enter__(self) -> OpenAICompatible:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def _close_later(server: Server) -> None:

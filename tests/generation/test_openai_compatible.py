@@ -127,6 +127,32 @@ def test_what_the_model_is_asked_for(server: ChatServer) -> None:
     assert "temperature" not in body
 
 
+def test_a_stream_has_its_logprobs_too(server: ChatServer) -> None:
+    def reply(exchange: Exchange) -> None:
+        exchange.begin()
+        for text in ("4", "2"):
+            choice = {"delta": {"content": text}, "logprobs": {"content": [{"token": text, "logprob": -0.25}]}}
+            exchange.line("data: " + json.dumps({"choices": [choice]}))
+        exchange.line("data: [DONE]")
+
+    server.chat = reply
+    *_, end = generator(server, logprobs=True).stream(PROMPT)
+    assert isinstance(end, UsageEvent) and end.logprobs == (("4", -0.25), ("2", -0.25))
+
+
+async def test_to_ask_what_a_server_is_leaves_the_loop_of_a_stream_free(server: ChatServer) -> None:
+    go_on, in_time = threading.Event(), []
+
+    def models(exchange: Exchange) -> None:
+        in_time.append(go_on.wait(3))
+        exchange.json({"data": [{"id": "tiny"}]})
+
+    server.models = models
+    asyncio.get_running_loop().call_later(0.05, go_on.set)
+    events = [event async for event in generator(server).astream(PROMPT)]
+    assert text_of(iter(events)) == TEXT and in_time == [True]
+
+
 def test_a_schema_is_sent_and_its_reply_is_json(server: ChatServer) -> None:
     server.chat = lambda exchange: exchange.reply('{"year": 1894}')
     schema = {"type": "object", "properties": {"year": {"type": "integer"}}, "required": ["year"]}
@@ -397,6 +423,22 @@ def test_a_field_that_the_server_refuses_is_left_out(server: ChatServer) -> None
     assert asked.complete(PROMPT).text == TEXT and len(server.asked) == 3
     assert asked.complete(PROMPT).text == TEXT and len(server.asked) == 4  # it has learnt
     assert server.asked[-1]["max_completion_tokens"] == 512
+
+
+async def test_many_calls_at_once_all_learn_what_is_refused(server: ChatServer) -> None:
+    together = threading.Barrier(4)
+
+    def picky(exchange: Exchange) -> None:
+        if "seed" in exchange.body:
+            together.wait(10)  # all have been sent before any is refused
+            exchange.json({"error": {"message": "Unsupported parameter: 'seed'"}}, 400)
+        else:
+            exchange.reply(TEXT)
+
+    server.chat = picky
+    asked = generator(server, seed=3)
+    completions = await asyncio.gather(*(asked.acomplete(PROMPT) for _ in range(4)))
+    assert [completion.text for completion in completions] == [TEXT] * 4 and len(server.asked) == 8
 
 
 # -- ending -----------------------------------------------------------------------------------------

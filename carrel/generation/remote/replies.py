@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -49,13 +49,17 @@ SPARED = ("stream_options", "seed", "temperature", "logprobs")
 """What a request can do without, where a server refuses it."""
 
 
-def adapted(body: Mapping[str, object], said: str) -> dict[str, object] | None:
-    """The body without what a server says it does not take; None where it names nothing that can be spared."""
-    if "max_tokens" in body and "max_completion_tokens" in said:  # OpenAI's newer models
-        rest = {name: value for name, value in body.items() if name != "max_tokens"}
-        return {**rest, "max_completion_tokens": body["max_tokens"]}
-    unwanted = [name for name in SPARED if name in body and name in said]
-    return {name: value for name, value in body.items() if name not in unwanted} if unwanted else None
+def refused_fields(said: str) -> set[str]:
+    """The fields that a server's message names, of those that a request can do without or give another name."""
+    return {name for name in ("max_tokens", *SPARED) if name in said}
+
+
+def adapted(body: Mapping[str, object], refused: Collection[str]) -> dict[str, object]:
+    """The body without the fields that its server has refused; ``max_tokens`` has another name there."""
+    rest = {name: value for name, value in body.items() if name not in refused}
+    if "max_tokens" in refused and "max_tokens" in body:  # OpenAI's newer models
+        rest["max_completion_tokens"] = body["max_tokens"]
+    return rest
 
 
 @dataclass

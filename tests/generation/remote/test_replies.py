@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from carrel.errors import MalformedReplyError, RefusalError
 from carrel.generation.messages import Message
 from carrel.generation.remote.failures import FailedReplyError
-from carrel.generation.remote.replies import Reply, Request, adapted
+from carrel.generation.remote.replies import SPARED, Reply, Request, adapted, refused_fields
 
 pieces = st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=12), max_size=8)
 
@@ -90,8 +90,16 @@ def test_a_request_has_what_was_asked_for() -> None:
 
 def test_what_a_server_refuses_is_left_out() -> None:
     body = {"max_tokens": 5, "seed": 1, "stream_options": {}, "messages": []}
-    assert adapted(body, "use max_completion_tokens") == {
+    assert adapted(body, {"max_tokens"}) == {
         "seed": 1, "stream_options": {}, "messages": [], "max_completion_tokens": 5,
     }  # fmt: skip
-    assert adapted(body, "unknown field seed") == {"max_tokens": 5, "stream_options": {}, "messages": []}
-    assert adapted(body, "messages must alternate") is None
+    assert adapted(body, {"seed", "logprobs"}) == {"max_tokens": 5, "stream_options": {}, "messages": []}
+    assert adapted(body, set()) == body
+    assert adapted({"seed": 1}, {"seed", "max_tokens"}) == {}
+
+
+def test_what_a_message_refuses() -> None:
+    said = "'max_tokens' is not supported: use 'max_completion_tokens'. Unknown: seed"
+    assert refused_fields(said) == {"max_tokens", "seed"}
+    assert refused_fields("messages must alternate") == set()
+    assert all(refused_fields(f"unknown field {name}") == {name} for name in SPARED)
