@@ -306,7 +306,7 @@ class Library:
                 continue
             answer = finish(context, said, self.document, trail, budget=budget, mode=mode, streamed=True)
             yield CitationsEvent(answer.citations, answer.answers, answer.unsupported)
-            yield UsageEvent(answer.usage, answer.ledger, said.finish_reason)
+            yield UsageEvent(answer.usage, answer.ledger, said.finish_reason, said.logprobs, said.metrics)
 
     def _prepare(self, question: str, options: AskOptions) -> tuple[Generator, Trail, Prompt, Context, Options]:
         """What ``ask`` and ``stream`` begin with."""

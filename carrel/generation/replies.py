@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, NoReturn, get_args
 
@@ -72,7 +72,7 @@ def stream(generator: Generator, prompt: Prompt) -> Iterator[TextEvent | Complet
 
 
 def ending(completion: Completion) -> tuple[CitationsEvent, UsageEvent]:
-    """What follows the text of a stream, so that ``stream`` makes of it all the completion again."""
+    """What follows the text of a stream: all else that a completion has, but for its confidence and its model."""
     return (
         CitationsEvent(completion.citations, completion.answers),
         UsageEvent(
@@ -122,26 +122,36 @@ def _events(generator: Generator, prompt: Prompt) -> Iterator[object]:
 
 def _sound(generator: Generator, method: str, prompt: Prompt, completion: Completion) -> Completion:
     """The completion, once every part of it is of its kind; what it left out is filled in."""
-    usage, citations, confidence = completion.usage, completion.citations, completion.confidence
-    answers = completion.answers
-    if not isinstance(completion.text, str):
-        _refuse(generator, method, completion.text, "a text as its text")
-    if not isinstance(usage, Usage) or not all(map(_is_count, _counts(usage))) or not isinstance(usage.tokenizer, str):
-        _refuse(generator, method, usage, "a carrel.types.Usage with numbers of tokens as its usage")
-    if not isinstance(citations, (tuple, list)) or not all(isinstance(citation, Citation) for citation in citations):
-        _refuse(generator, method, citations, "a tuple of carrel.types.Citation as its citations")
-    if not isinstance(answers, (tuple, list)) or not all(isinstance(answer, ShortAnswer) for answer in answers):
-        _refuse(generator, method, answers, "a tuple of carrel.types.ShortAnswer as its answers")
-    if completion.finish_reason not in _REASONS:
-        _refuse(generator, method, completion.finish_reason, f"one of {', '.join(_REASONS)} as its finish_reason")
-    if confidence is not None and not (isinstance(confidence, (int, float)) and 0 <= confidence <= 1):
-        _refuse(generator, method, confidence, "a number from 0 to 1, or None, as its confidence")
-    if not isinstance(completion.model, str):
-        _refuse(generator, method, completion.model, "a text as its model")
+    for holds, value, wanted in _rules(completion):
+        if not holds:
+            _refuse(generator, method, value, wanted)
+    usage = completion.usage
     if not usage.total_tokens:  # no prompt has none: nobody counted
         usage = counted(generator, prompt, completion.text)
-    model = completion.model or generator.name
-    return replace(completion, usage=usage, citations=tuple(citations), answers=tuple(answers), model=model)
+    citations, answers = tuple(completion.citations), tuple(completion.answers)
+    return replace(
+        completion, usage=usage, citations=citations, answers=answers, model=completion.model or generator.name
+    )
+
+
+def _rules(of: Completion) -> Iterator[tuple[bool, object, str]]:
+    """Whether each part is of its kind, the part, and what is wanted of it."""
+    usage, confidence = of.usage, of.confidence
+    has_counts = isinstance(usage, Usage) and all(map(_is_count, _counts(usage))) and isinstance(usage.tokenizer, str)
+    is_likely = confidence is None or (isinstance(confidence, (int, float)) and 0 <= confidence <= 1)
+    yield isinstance(of.text, str), of.text, "a text as its text"
+    yield has_counts, usage, "a carrel.types.Usage with numbers of tokens as its usage"
+    yield _has_only(of.citations, Citation), of.citations, "a tuple of carrel.types.Citation as its citations"
+    yield _has_only(of.answers, ShortAnswer), of.answers, "a tuple of carrel.types.ShortAnswer as its answers"
+    yield of.finish_reason in _REASONS, of.finish_reason, f"one of {', '.join(_REASONS)} as its finish_reason"
+    yield is_likely, confidence, "a number from 0 to 1, or None, as its confidence"
+    yield isinstance(of.model, str), of.model, "a text as its model"
+    yield isinstance(of.logprobs, (tuple, list)), of.logprobs, "a tuple of tokens with their logarithms as its logprobs"
+    yield isinstance(of.metrics, Mapping), of.metrics, "a mapping of names to numbers as its metrics"
+
+
+def _has_only(items: object, kind: type) -> bool:
+    return isinstance(items, (tuple, list)) and all(isinstance(item, kind) for item in items)
 
 
 def counted(generator: Generator, prompt: Prompt, text: str) -> Usage:

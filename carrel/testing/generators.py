@@ -60,6 +60,8 @@ class GeneratorConformance(ABC):
         assert "".join(event.text for event in said if isinstance(event, TextEvent)) == whole.text == completion.text
         assert whole.citations == completion.citations
         assert (whole.usage, whole.finish_reason) == (completion.usage, completion.finish_reason)
+        assert whole.logprobs == completion.logprobs
+        assert set(whole.metrics) == set(completion.metrics)
 
     def _complete(self, prompt: Prompt) -> Completion:
         """The reply as Carrel takes it: GenerationError where it is of the wrong kind."""

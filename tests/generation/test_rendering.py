@@ -7,7 +7,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from carrel.generation.rendering import render_parts, render_prompt
+from carrel.generation.rendering import render_document, render_parts, render_prompt
 from carrel.types import Document, Passage, Prompt, Turn
 
 ORDER = ["system", "task", "standing", "history", "passages", "notes", "question"]
@@ -39,6 +39,11 @@ def test_every_part_stands_in_its_place() -> None:
         "You are a clerk.\n\nAnswer briefly.\n\nRules\nNo dogs.\n\nuser: Hello\nassistant: Good day\n  sir\n\n"
         "[1] The pier\nPiers\n\nChecked.\n\nWhen?"
     )
+
+
+def test_a_document_begins_with_its_title() -> None:
+    assert render_document(Document("No dogs.\n", title="Rules")) == "Rules\nNo dogs."
+    assert render_document(Document("No dogs.")) == "No dogs."
 
 
 @given(prompts, words)

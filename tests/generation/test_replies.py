@@ -12,7 +12,18 @@ from carrel.generation import replies
 from carrel.generation.base import Generator
 from carrel.generation.rendering import render_prompt
 from carrel.testing import GeneratorConformance, HashEncoder, WordTokenizer
-from carrel.types import Citation, CitationsEvent, Completion, Ledger, Passage, Prompt, TextEvent, Usage, UsageEvent
+from carrel.types import (
+    Citation,
+    CitationsEvent,
+    Completion,
+    Ledger,
+    Passage,
+    Prompt,
+    ShortAnswer,
+    TextEvent,
+    Usage,
+    UsageEvent,
+)
 
 PROMPT = Prompt("When does it leave?", (Passage("ferry", 0, 11, "It is nine."),), system="Be brief.")
 
@@ -71,6 +82,8 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Iterator[carrel.Library
         (Completion("", confidence=float("nan")), "nan"),
         (Completion("", confidence="high"), "'high'"),
         (Completion("", model=None), "None"),
+        (Completion("", logprobs=None), "None"),
+        (Completion("", metrics=[0.5]), "[0.5]"),
     ],
     ids=repr,
 )
@@ -161,6 +174,39 @@ def test_what_is_given_stays() -> None:
     assert list(replies.stream(Told(None, events), PROMPT))[-1] == Completion(
         "a", given.usage, "length", "told", given.citations
     )
+
+
+def test_what_ends_a_stream_is_the_rest_of_the_completion() -> None:
+    citation = Citation(1, "d", 0, 1, "I")
+    answer = ShortAnswer("I", 0, 1, 0.5, citation)
+    whole = Completion(
+        "a", Usage(5, 2, 1, "own"), "length", "told", (citation,), None, (answer,), (("a", -0.5),), {"decode_s": 0.25}
+    )
+    events = [TextEvent("a"), *replies.ending(whole)]
+    assert [type(event) for event in events[1:]] == [CitationsEvent, UsageEvent]
+    assert list(replies.stream(Told(None, events), PROMPT))[-1] == whole
+    assert list(replies.stream(Told(whole), PROMPT))[-1] == whole
+
+
+def test_a_streams_measurements_are_in_the_ledger_and_the_last_event(library) -> None:
+    whole = Completion("At nine.", Usage(5, 2, 0, "own"), logprobs=(("At", -0.5),), metrics={"decode_s": 0.25})
+    asked = library.ask("ferry?", generator=Told(whole)).ledger.entries[-1]
+    *_, end = library.stream("ferry?", generator=Told(whole))
+    assert end.ledger.entries[-1].details["decode_s"] == asked.details["decode_s"] == 0.25
+    assert (end.logprobs, end.metrics) == (whole.logprobs, whole.metrics)
+
+
+@pytest.mark.parametrize(
+    ("error", "most", "said"),
+    [
+        (ValueError(" no\n  key "), None, "ValueError: no\n  key"),
+        (ValueError(" no\n  key "), 4, "ValueError: no k"),
+        (TimeoutError(), None, "TimeoutError"),
+        (TimeoutError(" "), 9, "TimeoutError"),
+    ],
+)
+def test_an_error_in_a_few_words(error: Exception, most: int | None, said: str) -> None:
+    assert replies.reason_of(error, most) == said
 
 
 def test_the_ledger_names_the_generator_and_its_tokens(library) -> None:
