@@ -2,52 +2,35 @@
 
 from __future__ import annotations
 
+import asyncio
+import atexit
 import itertools
 import threading
+import traceback
+import weakref
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import aclosing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from carrel.errors import (
-    CarrelError,
-    ContextOverflowError,
-    GenerationError,
-    InputError,
-    MissingDependencyError,
-    ModelError,
-)
-from carrel.generation.base import Generator
-from carrel.generation.messages import INSTRUCTIONS, Placement, finish_reason, render_messages
-from carrel.generation.remote.portal import portal
-from carrel.tokens import Tokenizer, truncated
-from carrel.types import CitationsEvent, Completion, Event, Ledger, Prompt, TextEvent, Usage, UsageEvent
+from carrel.errors import CarrelError, GenerationError, InputError, MissingDependencyError, ModelError
+from carrel.generation.chat import ChatGenerator
+from carrel.generation.messages import INSTRUCTIONS, Message, Placement, finish_reason
+from carrel.generation.model_tokenizer import ModelTokenizer
+from carrel.generation.remote.portal import portal, waited
+from carrel.generation.replies import ending, reason_of
+from carrel.tokens import Tokenizer
+from carrel.types import Completion, Event, Prompt, TextEvent, Usage
 
 if TYPE_CHECKING:
+    from vllm import SamplingParams
     from vllm.outputs import RequestOutput
     from vllm.v1.engine.async_llm import AsyncLLM
 
 _ADAPTERS = itertools.count(1)
-_LEAST_REPLY = 16
-
-
-class ModelTokenizer:
-    """A tokenizer of the transformers library (a fast one) as Carrel's."""
-
-    def __init__(self, tokenizer: Any, name: str) -> None:
-        self.inner, self.name = tokenizer, name
-
-    def count(self, text: str) -> int:
-        return len(self.inner(text, add_special_tokens=False)["input_ids"])
-
-    def offsets(self, text: str) -> list[tuple[int, int]]:
-        found = self.inner(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
-        return [(int(start), int(end)) for start, end in found]
-
-    def truncate(self, text: str, limit: int) -> str:
-        return truncated(self, text, limit)
+_SHOWN = 400  # characters of what vLLM says of an error
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +40,14 @@ class Loaded:
     engine: AsyncLLM
     window: int
     tokenizer: ModelTokenizer
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A prompt as tokens, and how its reply is to be made."""
+
+    ids: list[int]
+    sampling: SamplingParams
 
 
 @dataclass
@@ -85,7 +76,7 @@ class Said:
         return str(piece.text)
 
 
-class VLLMEngine(Generator):
+class VLLMEngine(ChatGenerator):
     """A model that vLLM runs in this process; it is loaded at the first call. Needs ``carrel[vllm]``.
 
     Calls from several threads or tasks, and ``complete_many``, run as one batch. Prompts that begin alike share the
@@ -122,21 +113,19 @@ class VLLMEngine(Generator):
         instructions: str = INSTRUCTIONS,
         engine: Mapping[str, object] | None = None,
     ) -> None:
-        if isinstance(max_tokens, bool) or not isinstance(max_tokens, int) or max_tokens < 1:
-            raise InputError(f"max_tokens must be above 0, not {max_tokens!r}")
+        super().__init__(max_tokens=max_tokens, placement=placement, instructions=instructions)
         if kv_cache not in ("auto", "fp8"):
             raise InputError(f"kv_cache is 'auto' or 'fp8', not {kv_cache!r}")
         if adapter is not None and not (Path(adapter) / "adapter_config.json").is_file():
             raise InputError(f"{adapter} holds no LoRA adapter: adapter_config.json is missing")
-        render_messages(Prompt("?"), placement)
-        self.model, self.placement, self.instructions = str(model), placement, instructions
+        self.model = str(model)
         self.adapter = None if adapter is None else str(adapter)
         self._sampling: dict[str, Any] = {"temperature": temperature, "seed": seed, "stop": list(stop)}
-        self._max_tokens, self._logprobs, self._kv_cache = max_tokens, logprobs, kv_cache
+        self._logprobs, self._kv_cache = logprobs, kv_cache
         self._arguments = dict(engine or {})
         self._adapter_id = next(_ADAPTERS)
         self._requests = itertools.count()
-        self._loaded: Loaded | None = None
+        self._loading: Future[Loaded] | None = None
         self._lock = threading.Lock()
 
     def __repr__(self) -> str:
@@ -148,16 +137,25 @@ class VLLMEngine(Generator):
     def loaded(self) -> Loaded:
         """The engine; started when it is first needed, which takes a while."""
         with self._lock:
-            if self._loaded is None:
-                self._loaded = portal().call(self._load())
-            return self._loaded
+            loading = self._loading
+            if loading is None or (loading.done() and loading.exception()):  # what failed is begun anew
+                loading = self._loading = portal().submit(self._load())
+        return waited(loading)
 
     async def _load(self) -> Loaded:
-        try:
-            from vllm import AsyncEngineArgs
-            from vllm.v1.engine.async_llm import AsyncLLM
-        except ImportError as error:
-            raise MissingDependencyError("vllm", "vllm", "A model that vLLM runs in this process") from error
+        """Load on threads: vLLM blocks meanwhile, and other requests go on.
+
+        A thread has no event loop. So vLLM puts off its own tasks to the first request, and to the loop that runs it.
+        It keeps the stack that it was imported on, so that is not the one on which an engine stands: what is closed or
+        dropped is freed.
+        """
+        await asyncio.to_thread(_import_vllm)
+        return await asyncio.to_thread(self._start)
+
+    def _start(self) -> Loaded:
+        from vllm import AsyncEngineArgs
+        from vllm.v1.engine.async_llm import AsyncLLM
+
         arguments: dict[str, Any] = {
             "enable_prefix_caching": True,
             "enable_log_requests": False,
@@ -170,13 +168,16 @@ class VLLMEngine(Generator):
         try:
             engine = AsyncLLM.from_engine_args(AsyncEngineArgs(model=self.model, **arguments))
         except Exception as error:
-            said = " ".join(str(error).split())[:400]
-            raise ModelError(f"vLLM cannot load {self.model}: {type(error).__name__}: {said}") from error
-        tokenizer = engine.get_tokenizer()
-        if not getattr(tokenizer, "chat_template", None):
-            engine.shutdown()
-            raise ModelError(f"{self.model} has no chat template: take a model that was made for chats")
-        return Loaded(engine, engine.model_config.max_model_len, ModelTokenizer(tokenizer, Path(self.model).name))
+            traceback.clear_frames(error.__traceback__)  # they hold what was begun, which must end now
+            raise ModelError(f"vLLM cannot load {self.model}: {reason_of(error, _SHOWN)}") from error
+        tokenizer = ModelTokenizer(engine.get_tokenizer(), Path(self.model).name)
+        try:
+            tokenizer.check_chat(self.model)
+        except ModelError:
+            _shut_down(engine)
+            raise
+        _close_at_exit(self)
+        return Loaded(engine, engine.model_config.max_model_len, tokenizer)
 
     @property
     def context_window(self) -> int | None:  # type: ignore[override]
@@ -186,102 +187,91 @@ class VLLMEngine(Generator):
     def tokenizer(self) -> Tokenizer:
         return self.loaded.tokenizer
 
-    def fixed_tokens(self, prompt: Prompt) -> int:
-        return len(self._ids(replace(prompt, passages=()), self.loaded))
+    def chat_tokens(self, messages: Sequence[Message]) -> int:
+        return len(self.loaded.tokenizer.chat_ids(messages))
 
     def close(self) -> None:
         """End the engine and free its memory; the next call starts it again."""
         with self._lock:
-            loaded, self._loaded = self._loaded, None
-        if loaded is not None:
-            loaded.engine.shutdown()
-
-    def __enter__(self) -> VLLMEngine:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+            loading, self._loading = self._loading, None
+            if loading is not None and loading.exception() is None:
+                _shut_down(loading.result().engine)
 
     # -- asking ---------------------------------------------------------------------------------
 
     def complete(self, prompt: Prompt) -> Completion:
         loaded = self.loaded
-        return portal().call(self._completed(prompt, loaded))
+        return portal().call(self._completed(self._asked(prompt, loaded), loaded))
 
     def complete_many(self, prompts: Sequence[Prompt]) -> list[Completion]:
         """The replies to many prompts, in their order, computed as one batch."""
-        from asyncio import gather
-
         loaded = self.loaded
+        asked = [self._asked(prompt, loaded) for prompt in prompts]
 
         async def together() -> list[Completion]:
-            return list(await gather(*(self._completed(prompt, loaded) for prompt in prompts)))
+            return list(await asyncio.gather(*(self._completed(one, loaded) for one in asked)))
 
         return portal().call(together())
 
     def stream(self, prompt: Prompt) -> Iterator[Event]:
         """Text as it comes, then the (empty) citations, then usage. To stop reading frees the engine."""
         loaded = self.loaded
-        return portal().iterate(lambda: self._streamed(prompt, loaded))
+        asked = self._asked(prompt, loaded)
+        yield from portal().iterate(lambda: self._streamed(asked, loaded))
 
-    async def _completed(self, prompt: Prompt, loaded: Loaded) -> Completion:
-        said = Said()
-        async with aclosing(self._outputs(prompt, loaded)) as outputs:
-            async for output in outputs:
-                said.add(output)
-        return self._completion(said, loaded)
+    def _asked(self, prompt: Prompt, loaded: Loaded) -> Asked:
+        """What a prompt asks of the engine. Made on the thread of the caller: the loop has other requests to serve.
 
-    async def _streamed(self, prompt: Prompt, loaded: Loaded) -> AsyncGenerator[Event, None]:
-        said = Said()
-        async with aclosing(self._outputs(prompt, loaded)) as outputs:
-            async for output in outputs:
-                if text := said.add(output):
-                    yield TextEvent(text)
-        completion = self._completion(said, loaded)
-        yield CitationsEvent(())
-        yield UsageEvent(completion.usage, Ledger(completion.usage.tokenizer), completion.finish_reason)
-
-    async def _outputs(self, prompt: Prompt, loaded: Loaded) -> AsyncGenerator[RequestOutput, None]:
-        """The pieces of a reply; closed early, the engine drops the request."""
+        Raises
+        ------
+        ContextOverflowError : the window does not hold it.
+        """
         from vllm import SamplingParams
-        from vllm.lora.request import LoRARequest
         from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 
-        ids = self._ids(prompt, loaded)
-        room = loaded.window - len(ids)
-        if room < min(_LEAST_REPLY, self._max_tokens):
-            raise ContextOverflowError(
-                f"the prompt has {len(ids):,} tokens, and {self.model} reads {loaded.window:,}, prompt and reply"
-                " together. Use a smaller budget, fewer turns of history, or a model with a larger window."
-            )
+        ids = loaded.tokenizer.chat_ids(self.messages(prompt))
         sampling = SamplingParams(
-            max_tokens=min(self._max_tokens, room),
+            max_tokens=self.room(len(ids), loaded.window, self.model),
             logprobs=1 if self._logprobs else None,
             output_kind=RequestOutputKind.DELTA,
             structured_outputs=None if prompt.schema is None else StructuredOutputsParams(json=dict(prompt.schema)),
             **self._sampling,
         )
+        return Asked(ids, sampling)
+
+    async def _completed(self, asked: Asked, loaded: Loaded) -> Completion:
+        said = Said()
+        async with aclosing(self._outputs(asked, loaded)) as outputs:
+            async for output in outputs:
+                said.add(output)
+        return self._completion(said, loaded)
+
+    async def _streamed(self, asked: Asked, loaded: Loaded) -> AsyncGenerator[Event, None]:
+        said = Said()
+        async with aclosing(self._outputs(asked, loaded)) as outputs:
+            async for output in outputs:
+                if text := said.add(output):
+                    yield TextEvent(text)
+        for event in ending(self._completion(said, loaded)):
+            yield event
+
+    async def _outputs(self, asked: Asked, loaded: Loaded) -> AsyncGenerator[RequestOutput, None]:
+        """The pieces of a reply; closed early, the engine drops the request."""
+        from vllm.lora.request import LoRARequest
+
         adapter = LoRARequest(self.adapter, self._adapter_id, self.adapter) if self.adapter else None
         request = f"carrel-{self._adapter_id}-{next(self._requests)}"
         try:
-            replies = loaded.engine.generate({"prompt_token_ids": ids}, sampling, request, lora_request=adapter)
+            replies = loaded.engine.generate(
+                {"prompt_token_ids": asked.ids}, asked.sampling, request, lora_request=adapter
+            )
             async with aclosing(replies) as outputs:
                 async for output in outputs:
                     yield output
         except CarrelError:
             raise
         except Exception as error:
-            said = " ".join(str(error).split())[:400]
-            raise GenerationError(f"{self.model} in vLLM failed: {type(error).__name__}: {said}") from error
-
-    def _ids(self, prompt: Prompt, loaded: Loaded) -> list[int]:
-        messages = [message.as_dict() for message in render_messages(prompt, self.placement, self.instructions)]
-        ids: list[int] = loaded.tokenizer.inner.apply_chat_template(
-            messages, add_generation_prompt=True, tokenize=True, return_dict=False
-        )
-        return ids
+            raise GenerationError(f"{self.model} in vLLM failed: {reason_of(error, _SHOWN)}") from error
 
     def _completion(self, said: Said, loaded: Loaded) -> Completion:
         usage = Usage(said.prompt_tokens, said.tokens, min(said.cached, said.prompt_tokens), loaded.tokenizer.name)
@@ -294,6 +284,39 @@ class VLLMEngine(Generator):
             logprobs=tuple(said.logprobs),
             metrics=said.timings,
         )
+
+
+def _import_vllm() -> None:
+    try:
+        from vllm import AsyncEngineArgs  # noqa: F401
+        from vllm.v1.engine.async_llm import AsyncLLM  # noqa: F401
+    except ImportError as error:
+        raise MissingDependencyError("vllm", "vllm", "A model that vLLM runs in this process") from error
+
+
+_running: weakref.WeakSet[VLLMEngine] = weakref.WeakSet()
+
+
+def _close_at_exit(engine: VLLMEngine) -> None:
+    """Have an engine closed when the interpreter ends, if nobody closes it before.
+
+    That must come before multiprocessing waits for vLLM's processes. What is registered last runs first, so each
+    engine that has been loaded registers it anew.
+    """
+    _running.add(engine)
+    atexit.unregister(_close_all)
+    atexit.register(_close_all)
+
+
+def _close_all() -> None:
+    for engine in list(_running):
+        engine.close()
+
+
+def _shut_down(engine: AsyncLLM) -> None:
+    """End an engine once. What vLLM keeps of its loading may keep the engine, too, until its module is taken apart."""
+    engine.shutdown()
+    engine.shutdown = lambda timeout=None: None  # its destructor calls this
 
 
 def _timings(metrics: Any) -> dict[str, float]:

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import subprocess
+import sys
+import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -12,6 +18,7 @@ import pytest
 import carrel
 from carrel.errors import ContextOverflowError, InputError, ModelError
 from carrel.generation import VLLMEngine
+from carrel.generation.remote.portal import portal
 from carrel.testing import GeneratorConformance, TokenizerConformance
 from carrel.tokens import FileTokenizer
 from carrel.types import Prompt, TextEvent, UsageEvent
@@ -34,7 +41,12 @@ def engine(folder: Path) -> Iterator[VLLMEngine]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
         patch.setenv("VLLM_NO_USAGE_STATS", "1")
-        with VLLMEngine(folder, max_tokens=24, engine=ENGINE, logprobs=True) as made:
+        from vllm.config import StructuredOutputsConfig
+
+        # without this, a model that babbles may fill its JSON with white space to the last token
+        compact = StructuredOutputsConfig(backend="xgrammar", disable_any_whitespace=True)
+        arguments = {**ENGINE, "structured_outputs_config": compact}
+        with VLLMEngine(folder, max_tokens=24, engine=arguments, logprobs=True) as made:
             yield made
 
 
@@ -52,8 +64,13 @@ class TestVLLMEngine(GeneratorConformance):
         assert (first.text, first.finish_reason) == (second.text, second.finish_reason)
 
     def test_the_stream_says_what_the_completion_says(self) -> None:
+        """But for what the cache had of it, and the time it took."""
         completion, events = self.engine.complete(self.prompt()), list(self.engine.stream(self.prompt()))
         assert "".join(event.text for event in events if isinstance(event, TextEvent)) == completion.text
+        end = events[-1]
+        assert isinstance(end, UsageEvent) and end.finish_reason == completion.finish_reason
+        assert [token for token, _ in end.logprobs] == [token for token, _ in completion.logprobs]
+        assert end.metrics and set(end.metrics) == set(completion.metrics)
 
 
 class TestModelTokenizer(TokenizerConformance):
@@ -73,8 +90,10 @@ def test_what_an_engine_measures_is_in_the_ledger(engine: VLLMEngine, tmp_path: 
     with carrel.open(tmp_path / "library", mode="fast") as library:
         library.add_text("The pier was built in 1894.", id="pier")
         answer = library.ask("When was the pier built?", generator=engine)
-    details = answer.ledger.entries[-1].details
-    assert details["first_token_s"] > 0 and details["decode_s"] >= 0
+        *_, end = library.stream("When was the pier built?", generator=engine)
+    for ledger in (answer.ledger, end.ledger):
+        details = ledger.entries[-1].details
+        assert details["first_token_s"] > 0 and details["decode_s"] >= 0
     assert answer.usage.prompt_tokens > answer.context.tokens
 
 
@@ -135,6 +154,47 @@ def test_an_adapter_changes_the_model(folder: Path, tmp_path: Path, engine: VLLM
     engine.close()
     with VLLMEngine(folder, max_tokens=24, engine=ENGINE, adapter=make_adapter(tmp_path / "adapter")) as adapted:
         assert adapted.complete(Prompt("Why?")).text != plain
+
+
+def test_other_requests_go_on_while_it_loads(folder: Path, engine: VLLMEngine) -> None:
+    engine.close()  # it is loaded again when it is next asked for
+    gaps, done = [], threading.Event()
+
+    def watch() -> None:
+        while not done.is_set():
+            started = time.monotonic()
+            portal().call(asyncio.sleep(0))
+            gaps.append(time.monotonic() - started)
+            time.sleep(0.01)
+
+    watching = threading.Thread(target=watch)
+    watching.start()
+    started = time.monotonic()
+    first, second = ThreadPoolExecutor(2).map(lambda _: engine.loaded, range(2))
+    seconds = time.monotonic() - started
+    done.set()
+    watching.join()
+    assert first is second  # whoever comes while it loads waits for the same engine
+    assert max(gaps) < 0.5 * seconds, f"the loop stood still for {max(gaps):.1f} of {seconds:.1f} s"
+
+
+_LEFT_OPEN = """
+import sys
+from carrel.generation import VLLMEngine
+from carrel.types import Prompt
+engine = VLLMEngine(sys.argv[1], max_tokens=4, engine=%r)
+print(len(engine.complete(Prompt("Why?")).text) > 0)
+"""
+
+
+def test_an_engine_that_nobody_closed_ends_with_the_interpreter(folder: Path, engine: VLLMEngine) -> None:
+    engine.close()
+    environment = {**os.environ, "VLLM_LOGGING_LEVEL": "ERROR"}
+    command = [sys.executable, "-c", _LEFT_OPEN % ENGINE, str(folder)]
+    ended = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    assert (ended.returncode, ended.stdout.strip().splitlines()[-1:]) == (0, ["True"]), ended.stderr
+    for noise in ("Traceback", "Exception ignored", "was destroyed but it is pending", "never awaited"):
+        assert noise not in ended.stderr
 
 
 def test_what_is_no_model(tmp_path: Path) -> None:

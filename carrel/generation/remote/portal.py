@@ -43,15 +43,7 @@ class Portal:
         """The result; an interruption of the waiting thread stops the work."""
         future = self.submit(work)
         try:
-            while True:
-                try:
-                    return future.result(_LOOK_S)
-                except NotYetError:
-                    if future.done():  # or it has raised such an error itself
-                        return future.result()
-                    stop_if_cancelled()
-        except CancelledError as error:
-            raise asyncio.CancelledError from error
+            return waited(future)
         finally:
             future.cancel()
 
@@ -86,6 +78,20 @@ class Portal:
             future.cancel()
             if begun.is_set():
                 ended.wait(_MOST_S)
+
+
+def waited(future: Future[T]) -> T:
+    """The result of work that goes on elsewhere; an interruption of the waiting thread leaves the work alone."""
+    try:
+        while True:
+            try:
+                return future.result(_LOOK_S)
+            except NotYetError:
+                if future.done():  # or it has raised such an error itself
+                    return future.result()
+                stop_if_cancelled()
+    except CancelledError as error:
+        raise asyncio.CancelledError from error
 
 
 _lock = threading.Lock()

@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator
 
 import pytest
 
-from carrel.generation.remote.portal import Portal, portal
+from carrel.generation.remote.portal import Portal, portal, waited
 
 
 async def _double(value: int) -> int:
@@ -91,3 +91,22 @@ def test_an_interrupted_thread_stops_the_work(monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(KeyboardInterrupt):
         portal().call(endless())
     assert stopped.wait(5) and time.monotonic() - started < 5
+
+
+def test_to_stop_waiting_leaves_the_work_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    release = asyncio.Event()
+
+    async def later() -> str:
+        await release.wait()
+        return "done"
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    work = portal().submit(later())
+    with monkeypatch.context() as patch:
+        patch.setattr("carrel.generation.remote.portal.stop_if_cancelled", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            waited(work)
+    portal().loop.call_soon_threadsafe(release.set)
+    assert waited(work) == "done"
