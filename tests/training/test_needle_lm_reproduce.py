@@ -105,7 +105,6 @@ def test_a_stage_without_what_it_needs_names_the_one_before(tmp_path: Path, stag
         STAGES[stage](Run(tmp_path, tmp_path / "out", tmp_path / "results.json", SMALL))
 
 
-@pytest.mark.skipif(not SHIPPED.exists(), reason="the trained model is not there yet")
 def test_the_shipped_model_is_the_one_that_was_measured_and_reached_its_goal() -> None:
     facts = json.loads((SHIPPED / "provenance.json").read_text(encoding="utf-8"))
     assert facts["files_sha256"] == {name: hashes(SHIPPED)[name] for name in MODEL}
@@ -114,7 +113,6 @@ def test_the_shipped_model_is_the_one_that_was_measured_and_reached_its_goal() -
     assert facts["training"]["ended"] and results["goal"]["is_met"] and results["goal"]["length"] == 2048
 
 
-@pytest.mark.skipif(not SHIPPED.exists(), reason="the trained model is not there yet")
 def test_the_shipped_model_looks_things_up() -> None:
     from training.needle_lm.config import FULL
     from training.needle_lm.evaluate import look_ups
