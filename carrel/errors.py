@@ -28,7 +28,8 @@ CarrelError
 │   ├── MalformedReplyError    a reply that is not what the protocol says
 │   ├── ServerConnectionError  the server cannot be reached, or hung up
 │   ├── AuthenticationError    the server wants another key
-│   └── UnknownModelError      the server has no model of this name
+│   ├── UnknownModelError      the server has no model of this name
+│   └── StoredContextError     keys and values on disk that cannot be used: damaged, or of another model or policy
 ├── MissingDependencyError     an extra is not installed
 └── ModelError                 model files are missing or damaged
 """
@@ -150,6 +151,10 @@ class AuthenticationError(GenerationError):
 
 class UnknownModelError(GenerationError):
     """The server has no model of this name."""
+
+
+class StoredContextError(GenerationError):
+    """A context on disk cannot be written or used; the generator reads the text anew."""
 
 
 class MissingDependencyError(CarrelError):

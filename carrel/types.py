@@ -264,7 +264,8 @@ class Completion:
     """What a generator returned. ``citations`` are those it verified itself (an extractive reader);
     ``confidence`` is its calibrated probability of being right, None when it has none; ``answers`` are short
     answers, the surest first, from a generator that finds them; ``logprobs`` are its tokens with the logarithms of
-    their probabilities, from a generator that was asked for them; ``metrics`` what an engine measured, in seconds."""
+    their probabilities, from a generator that was asked for them; ``metrics`` what an engine measured,
+    with the units in their names; they do not count when completions are compared."""
 
     text: str
     usage: Usage = field(default_factory=Usage)
@@ -274,7 +275,7 @@ class Completion:
     confidence: float | None = None
     answers: tuple[ShortAnswer, ...] = ()
     logprobs: tuple[tuple[str, float], ...] = ()
-    metrics: Mapping[str, float] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

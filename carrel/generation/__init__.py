@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from carrel.generation.extractive import ExtractiveGenerator
     from carrel.generation.openai_compatible import OpenAICompatible
     from carrel.generation.reader import ReaderGenerator
+    from carrel.generation.transformers_engine import TransformersGenerator
     from carrel.generation.vllm_engine import VLLMEngine
 
 _HOMES = {
@@ -17,10 +18,18 @@ _HOMES = {
     "Generator": "base",
     "OpenAICompatible": "openai_compatible",
     "ReaderGenerator": "reader",
+    "TransformersGenerator": "transformers_engine",
     "VLLMEngine": "vllm_engine",
 }
 
-__all__ = ["ExtractiveGenerator", "Generator", "OpenAICompatible", "ReaderGenerator", "VLLMEngine"]
+__all__ = [
+    "ExtractiveGenerator",
+    "Generator",
+    "OpenAICompatible",
+    "ReaderGenerator",
+    "TransformersGenerator",
+    "VLLMEngine",
+]
 
 
 def __getattr__(name: str) -> object:

@@ -176,11 +176,14 @@ def _attention(
     key: Tensor,
     value: Tensor,
     attention_mask: Tensor | None,
-    scaling: float | None = None,
     dropout: float = 0.0,
+    scaling: float | None = None,
     **options: Any,
 ) -> tuple[Tensor, None]:
-    """The attention interface: (B, H, Q, D) and (B, Hkv, S, D) to (B, Q, H, D)."""
+    """The attention interface: (B, H, Q, D) and (B, Hkv, S, D) to (B, Q, H, D).
+
+    The order of the arguments is that of kvpress, which wraps every attention there is and passes six by position.
+    """
     applied = _APPLIED.get(module)
     if applied is None:
         raise InputError(f"The implementation {IMPLEMENTATION!r} works through apply(model, method) only.")

@@ -1,0 +1,101 @@
+"""From logits to text: the next token, words as they become whole, and where to stop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+_UNFINISHED = "\ufffd"  # what a decoder writes for the first bytes of a character
+_BEHIND = 6  # tokens decoded again, so that the next piece is spaced as in the whole text
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """A token with the logarithm of its probability at temperature 1."""
+
+    token: int
+    logprob: float
+
+
+class Sampler:
+    """Picks the next token.
+
+    Parameters
+    ----------
+    temperature : 0 takes the likeliest. seed : of the draws; None for another one each time.
+    """
+
+    def __init__(self, temperature: float, seed: int | None) -> None:
+        self.temperature = temperature
+        self._generator = torch.Generator()
+        if seed is None:
+            self._generator.seed()
+        else:
+            self._generator.manual_seed(seed)
+
+    def pick(self, logits: Tensor) -> Chosen:
+        """From logits, (V,)."""
+        logprobs = logits.log_softmax(-1)
+        if self.temperature == 0:
+            token = int(logits.argmax())
+        else:
+            weights = (logits / self.temperature).softmax(-1).cpu()
+            token = int(torch.multinomial(weights, 1, generator=self._generator))
+        return Chosen(token, float(logprobs[token]))
+
+
+class Speech:
+    """The text of a reply as its tokens come. What might be the beginning of a stop text is held back until it is not.
+
+    Parameters
+    ----------
+    decode : the text of token ids, without special tokens.
+    stop : texts that end a reply and are no part of it.
+    """
+
+    def __init__(self, decode: Callable[[list[int]], str], stop: Sequence[str] = ()) -> None:
+        self._decode, self._stop = decode, [text for text in stop if text]
+        self._tokens: list[int] = []
+        self._first = self._spoken = 0  # of the tokens: where decoding begins, and how many have been said
+        self._pending = ""
+        self.stopped = False
+
+    def add(self, token: int) -> str:
+        """The text that this token makes sure of; often one word, sometimes none."""
+        self._tokens.append(token)
+        before = self._decode(self._tokens[self._first : self._spoken])
+        text = self._decode(self._tokens[self._first :])
+        if text.endswith(_UNFINISHED):
+            return ""
+        self._first, self._spoken = max(0, len(self._tokens) - _BEHIND), len(self._tokens)
+        return self._release(text[len(before) :])
+
+    def end(self) -> str:
+        """What was held back, once no token follows."""
+        before = self._decode(self._tokens[self._first : self._spoken])
+        rest = self._decode(self._tokens[self._first :])[len(before) :]
+        text = self._release(rest) + ("" if self.stopped else self._pending)
+        self._spoken, self._pending = len(self._tokens), ""
+        return text
+
+    def _release(self, text: str) -> str:
+        if self.stopped:
+            return ""
+        self._pending += text
+        found = [place for stop in self._stop if (place := self._pending.find(stop)) >= 0]
+        if found:
+            self.stopped = True
+            out, self._pending = self._pending[: min(found)], ""
+            return out
+        held = max((_overlap(self._pending, stop) for stop in self._stop), default=0)
+        out = self._pending[: len(self._pending) - held]
+        self._pending = self._pending[len(out) :]
+        return out
+
+
+def _overlap(text: str, stop: str) -> int:
+    """The longest end of a text that a stop text begins with."""
+    return next((n for n in range(min(len(text), len(stop) - 1), 0, -1) if text.endswith(stop[:n])), 0)

@@ -1,0 +1,328 @@
+"""A model of the transformers library in this process: a context is read once, and many questions are asked of it."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from carrel.errors import GenerationError, InputError, MalformedReplyError, MissingDependencyError, ModelError
+from carrel.generation import replies
+from carrel.generation.chat import ChatGenerator
+from carrel.generation.messages import INSTRUCTIONS, Message, Placement, finish_reason
+from carrel.generation.model_tokenizer import ModelTokenizer
+from carrel.tokens import Tokenizer
+from carrel.types import Completion, Event, Prompt, TextEvent, Usage
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from carrel.generation.kv.base import SparseAttention
+    from carrel.generation.kv.context_model import ContextModel, Continuation
+    from carrel.generation.kv.contexts import EncodedContext
+    from carrel.generation.kv.policies import KVPolicy
+
+_PLACEHOLDERS = ("A", "7")  # two questions with nothing in common, to see where a chat's stable part ends
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A model on its device, its tokenizer, its window in tokens, and the tokens that end a reply."""
+
+    runner: ContextModel
+    tokenizer: ModelTokenizer
+    window: int
+    ends: frozenset[int]
+
+
+@dataclass
+class Reply:
+    """A reply as it comes, with what was measured on the way."""
+
+    text: str = ""
+    tokens: int = 0
+    reason: str = "length"
+    logprobs: list[tuple[str, float]] = field(default_factory=list)
+    began: float = field(default_factory=time.perf_counter)
+    first_s: float = 0.0
+
+
+class TransformersGenerator(ChatGenerator):
+    """Runs a model in this process, on a GPU or a CPU; it is loaded at the first call. Needs ``carrel[torch]``.
+
+    The standing documents of a prompt are its context. A context is read once; what the model keeps of it serves
+    every later question, in memory and, with ``contexts``, after a restart. Without standing documents, what a prompt
+    shares with the one before it is not read again.
+
+    Parameters
+    ----------
+    model : a folder, a name that is in the local cache, or a model that is loaded already (with its ``tokenizer``).
+    kv : what is kept of a context's keys and values: ``dense``, ``int8``, ``int4``, ``random:0.25``, a press of
+        kvpress with the share that it keeps (``snapkv:0.25``), several with ``+``; or a KVPolicy.
+    attention : what each new token reads of them: ``paged:1024`` (keys), ``clustered:1024``, ``lambda:1024`` (the
+        window); or a SparseAttention. All of them by default.
+    contexts : a folder, where contexts are kept as files. Whoever can write there can change answers.
+    stored_bits : 16, 8 or 4, of a number in such a file, where ``kv`` does not say it.
+    context_bytes : of memory for contexts; the least recently used go first.
+    context_window : tokens, prompt and reply together; the model's own by default.
+    device : such as ``cuda:1``; a GPU by default where there is one. dtype : of the weights; the files' own by default.
+    tokenizer : a folder or an object, where it is not the model's own.
+    max_tokens, temperature, seed, stop, logprobs, placement, instructions : as of OpenAICompatible.
+
+    Raises
+    ------
+    InputError : an argument is of no use. MissingDependencyError : torch, transformers or kvpress is not installed.
+    ModelError : the model cannot be loaded; at the first call.
+    """
+
+    name: ClassVar[str] = "transformers"
+
+    def __init__(
+        self,
+        model: str | Path | PreTrainedModel,
+        *,
+        kv: str | KVPolicy | None = None,
+        attention: str | SparseAttention | None = None,
+        contexts: str | Path | None = None,
+        stored_bits: int = 16,
+        context_bytes: int = 2**31,
+        context_window: int | None = None,
+        device: str | None = None,
+        dtype: str = "auto",
+        tokenizer: Any = None,
+        max_tokens: int = 512,
+        temperature: float = 0.0,
+        seed: int | None = None,
+        stop: Sequence[str] = (),
+        logprobs: bool = False,
+        placement: Placement = "last",
+        instructions: str = INSTRUCTIONS,
+    ) -> None:
+        super().__init__(max_tokens=max_tokens, placement=placement, instructions=instructions)
+        _need_torch()
+        from carrel.generation.kv.attentions import make_attention
+        from carrel.generation.kv.policies import make_policy
+
+        if not temperature >= 0:
+            raise InputError(f"temperature is 0 or more, not {temperature!r}")
+        if not isinstance(model, (str, Path)) and tokenizer is None:
+            raise InputError("A model that is loaded already needs its tokenizer: tokenizer=...")
+        self.model = str(model) if isinstance(model, (str, Path)) else type(model).__name__
+        self._source, self._tokenizer_source = model, tokenizer
+        self._device, self._dtype = device, dtype
+        self._kept: dict[str, Any] = {
+            "policy": make_policy(kv), "attention": make_attention(attention), "stored_bits": stored_bits,
+            "folder": None if contexts is None else Path(contexts), "limit_bytes": context_bytes,
+        }  # fmt: skip
+        self._window, self._logprobs = context_window, logprobs
+        self._temperature, self._seed, self._stop = temperature, seed, tuple(stop)
+        self._loaded: LoadedModel | None = None
+        self._stable: dict[str, tuple[int, ...]] = {}  # of the system part rendered last
+        self._lock = threading.Lock()
+
+    def __repr__(self) -> str:
+        return f"TransformersGenerator({self.model!r})"
+
+    # -- the model ------------------------------------------------------------------------------
+
+    @property
+    def loaded(self) -> LoadedModel:
+        """The model; loaded when it is first needed, which takes a while."""
+        with self._lock:
+            if self._loaded is None:
+                self._loaded = self._load()
+            return self._loaded
+
+    def _load(self) -> LoadedModel:
+        import torch
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        from carrel.generation.kv.context_model import ContextModel
+
+        model: Any = self._source
+        tokenizer: Any = self._tokenizer_source
+        try:
+            if isinstance(model, (str, Path)):
+                device = self._device or ("cuda" if torch.cuda.is_available() else "cpu")
+                tokenizer = tokenizer if tokenizer is not None else str(model)
+                model = AutoModelForCausalLM.from_pretrained(str(model), dtype=self._dtype)
+                model.to(device)
+            if isinstance(tokenizer, (str, Path)):
+                tokenizer = AutoTokenizer.from_pretrained(str(tokenizer))
+        except Exception as error:
+            raise ModelError(f"transformers cannot load {self.model}: {replies.reason_of(error, 400)}") from error
+        ours = ModelTokenizer(tokenizer, Path(self.model).name)
+        ours.check_chat(self.model)
+        model.eval()
+        window = self._window or getattr(model.config.get_text_config(decoder=True), "max_position_embeddings", None)
+        if window is None:
+            raise ModelError(f"{self.model} does not say how much it reads: give context_window=...")
+        return LoadedModel(ContextModel(model, **self._kept), ours, window, _ends(model, tokenizer))
+
+    @property
+    def context_window(self) -> int | None:  # type: ignore[override]
+        return self.loaded.window
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        return self.loaded.tokenizer
+
+    def chat_tokens(self, messages: Sequence[Message]) -> int:
+        return len(_chat_ids(self.loaded.tokenizer, messages))
+
+    def close(self) -> None:
+        """Free the model and the contexts in memory; the next call loads it again."""
+        with self._lock:
+            loaded, self._loaded = self._loaded, None
+        if loaded is not None:
+            loaded.runner.close()
+
+    # -- asking ---------------------------------------------------------------------------------
+
+    def complete(self, prompt: Prompt) -> Completion:
+        return _last(self._replied(prompt))
+
+    def complete_many(self, prompts: Sequence[Prompt]) -> list[Completion]:
+        """The replies to many prompts, in their order, one after the other."""
+        return [self.complete(prompt) for prompt in prompts]
+
+    def stream(self, prompt: Prompt) -> Iterator[Event]:
+        """Text as it comes, then the (empty) citations, then usage. To stop reading stops the model."""
+        for piece in self._replied(prompt):
+            if isinstance(piece, Completion):
+                yield from replies.ending(piece)
+            else:
+                yield TextEvent(piece)
+
+    def _replied(self, prompt: Prompt) -> Iterator[str | Completion]:
+        """The text piece by piece, then all of it."""
+        import torch
+
+        loaded = self.loaded
+        try:
+            yield from self._generated(prompt, loaded)
+        except torch.OutOfMemoryError as error:
+            raise GenerationError(
+                f"{self.model} ran out of memory. Use fewer tokens, kv='int8', a smaller context_bytes"
+                f" ({self._kept['limit_bytes']:,} now), or a smaller model."
+            ) from error
+
+    def _generated(self, prompt: Prompt, loaded: LoadedModel) -> Iterator[str | Completion]:
+        from carrel.generation.kv.decoding import Sampler, Speech
+
+        reply, sampler = Reply(), Sampler(self._temperature, self._seed)
+        ids = _chat_ids(loaded.tokenizer, self.messages(prompt))
+        room = self.room(len(ids), loaded.window, self.model)
+        context, was_there = loaded.runner.context(self._context_ids(prompt, ids, loaded.tokenizer))
+        text = loaded.runner.begin(context, ids[len(context.ids) :])
+        shared = loaded.runner.shared(text)
+        speech = Speech(lambda tokens: str(loaded.tokenizer.inner.decode(tokens, skip_special_tokens=True)), self._stop)
+        while reply.tokens < room:
+            chosen = sampler.pick(loaded.runner.logits(text))
+            reply.first_s = reply.first_s or time.perf_counter() - reply.began
+            reply.tokens += 1
+            if self._logprobs:
+                reply.logprobs.append((str(loaded.tokenizer.inner.decode([chosen.token])), chosen.logprob))
+            if chosen.token in loaded.ends:
+                reply.reason = "stop"
+                break
+            text.rest.append(chosen.token)
+            if piece := speech.add(chosen.token):
+                reply.text += piece
+                yield piece
+            if speech.stopped:
+                reply.reason = "stop"
+                break
+        if piece := speech.end():
+            reply.text += piece
+            yield piece
+        if prompt.schema is not None and reply.reason == "stop":
+            _check_json(self.model, reply.text)
+        cached = shared + (len(context.ids) if was_there else 0)
+        usage = Usage(len(ids), reply.tokens, cached, loaded.tokenizer.name)
+        yield self._completion(reply, usage, text, was_there)
+
+    def _completion(self, reply: Reply, usage: Usage, text: Continuation, was_there: bool) -> Completion:
+        metrics = {"first_token_s": reply.first_s, "decode_s": time.perf_counter() - reply.began - reply.first_s}
+        if text.context.ids:
+            metrics |= _measured(text.context, was_there)
+        return Completion(
+            reply.text, usage, finish_reason(reply.text, reply.reason), Path(self.model).name,
+            logprobs=tuple(reply.logprobs), metrics=metrics,
+        )  # fmt: skip
+
+    def _context_ids(self, prompt: Prompt, ids: Sequence[int], tokenizer: ModelTokenizer) -> tuple[int, ...]:
+        """What of a chat is its context: all up to the first thing that a user says, where documents stand there."""
+        from carrel.generation.kv.context_model import common_length
+
+        if not prompt.standing:
+            return ()
+        bare = replace(prompt, history=(), passages=(), notes=())
+        system = self.messages(bare)[0].content
+        known = self._stable.get(system)
+        if known is None:
+            first, second = (_chat_ids(tokenizer, self.messages(replace(bare, question=q))) for q in _PLACEHOLDERS)
+            known = tuple(first[: common_length(first, second)])
+        if tuple(ids[: len(known)]) != known:  # this question's first letters make one token with what is before them
+            known = known[: common_length(known, ids)]
+        self._stable = {system: known}
+        return known
+
+
+def _measured(context: EncodedContext, was_there: bool) -> dict[str, float]:
+    """Of a context, for the ledger."""
+    loaded = {"context_load_s": context.load_s} if context.load_s else {}
+    return loaded | {
+        "context_tokens": len(context.ids),
+        "context_keys": context.kept,
+        "context_bytes": context.kept_bytes,
+        "context_dense_bytes": context.dense_bytes,
+        "context_saved_s" if was_there else "context_prefill_s": context.prefill_s,
+    }
+
+
+def _chat_ids(tokenizer: ModelTokenizer, messages: Sequence[Message]) -> list[int]:
+    """The tokens of a chat; where a template knows no system part, that comes first in what the user says."""
+    try:
+        return tokenizer.chat_ids(messages)
+    except Exception as error:
+        if messages[0].role != "system" or len(messages) < 2:
+            raise ModelError(f"the chat template of {tokenizer.name} fails: {replies.reason_of(error, 400)}") from error
+    first = Message("user", f"{messages[0].content}\n\n{messages[1].content}")
+    return _chat_ids(tokenizer, [first, *messages[2:]])
+
+
+def _ends(model: PreTrainedModel, tokenizer: Any) -> frozenset[int]:
+    """The tokens that end a reply."""
+    found = getattr(model.generation_config, "eos_token_id", None)
+    found = tokenizer.eos_token_id if found is None else found
+    return frozenset([] if found is None else [found] if isinstance(found, int) else found)
+
+
+def _check_json(model: str, text: str) -> None:
+    try:
+        json.loads(text)
+    except ValueError:
+        raise MalformedReplyError(
+            f"the reply of {model} is not JSON, though that was asked for: {text[:80]!r}. Nothing holds a model in this"
+            " process to a schema: ask for JSON in the prompt, or use VLLMEngine."
+        ) from None
+
+
+def _last(pieces: Iterator[str | Completion]) -> Completion:
+    *_, completion = pieces
+    if not isinstance(completion, Completion):
+        raise TypeError("a reply ends with its completion")
+    return completion
+
+
+def _need_torch() -> None:
+    for package in ("torch", "transformers"):
+        try:
+            __import__(package)
+        except ModuleNotFoundError as error:
+            raise MissingDependencyError(package, "torch", "A model in this process") from error
