@@ -33,9 +33,9 @@ $(VENV)/docs.stamp: pyproject.toml | $(VENV)/bin/python
 	$(PIP) --editable '.[dev,docs]'
 	@touch $@ $(VENV)/dev.stamp $(VENV)/core.stamp
 
-# With torch, for the tests of training/ and of the adapters. Never without the constraints: any other torch may bring gigabytes of CUDA.
+# With torch, for the tests of training/, of the adapters and of models in this process. Never without the constraints: any other torch may bring gigabytes of CUDA.
 $(VENV)/all.stamp: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(PIP) --constraint constraints.txt --editable '.[dev,docs,rerank,train]'
+	$(PIP) --constraint constraints.txt --editable '.[dev,docs,rerank,train,kv]' 'triton; platform_system == "Linux"'
 	@touch $@ $(VENV)/docs.stamp $(VENV)/dev.stamp $(VENV)/core.stamp
 
 setup: $(VENV)/dev.stamp  ## make .venv and install Carrel in it, with what its tests need
@@ -76,7 +76,7 @@ docs: $(VENV)/docs.stamp  ## build the documentation into site/
 	$(BIN)/python scripts/generate_docs.py --check
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
-generate: $(VENV)/dev.stamp  ## write the generated tables of the documentation again
+generate: $(VENV)/all.stamp  ## write the generated tables of the documentation again
 	$(BIN)/python scripts/generate_docs.py
 
 wheel: $(VENV)/bin/python  ## build the wheel and try it alone, offline, in an empty environment
