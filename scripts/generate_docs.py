@@ -88,9 +88,15 @@ def verification() -> str:
     return table(("Flagged, percent, with 95 % interval", "Answers", *names), rows)
 
 
+def kv() -> str:
+    from kv_figures import region
+
+    return region()
+
+
 GENERATORS: dict[str, Callable[[], str]] = {
     "errors": errors, "formats": formats, "methods": methods, "reader": reader,
-    "contexts": contexts, "verification": verification,
+    "contexts": contexts, "verification": verification, "kv": kv,
 }  # fmt: skip
 
 

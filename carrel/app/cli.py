@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 import carrel
-from carrel.app import adding, asking, evaluating, looking
+from carrel.app import adding, asking, evaluating, evaluating_kv, looking
 from carrel.app.failing import Command, Commands
 
 app = typer.Typer(
@@ -157,6 +157,15 @@ _COMMANDS: Mapping[str, list[_Entry]] = {
             carrel eval data/squad --limit 200
             carrel eval data/squad --budgets 250,1000 --plot squad.svg
             carrel eval data/squad data/nq --whole --configurations default,dense --output results.json
+            """,
+        ),
+        (
+            "eval-kv",
+            evaluating_kv.evaluate_kv,
+            """
+            carrel eval-kv models/llama --output results
+            carrel eval-kv models/llama --methods int8,snapkv,paged --budgets 1/4,1/8 --lengths 4096
+            carrel eval-kv models/llama --methods all --json > results.json
             """,
         ),
     ],

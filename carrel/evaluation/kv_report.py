@@ -1,0 +1,248 @@
+"""The results of `carrel eval-kv` for people: a table for the terminal and a figure. Needs no torch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from rich.box import SIMPLE_HEAD
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from carrel.errors import InputError, MissingDependencyError
+from carrel.evaluation.kv_results import DENSE, Figures, KVEvaluation, Row, Share, shown_budget
+from carrel.evaluation.plots import FORMATS, spread
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_COLUMNS = (
+    "method", "budget", "right, %", "less dense", "keys read", "memory", "of dense", "read, s", "x dense",
+    "first token, ms", "x dense",
+)  # fmt: skip
+_FOOTNOTE = (
+    "Right: share of the questions, with Wilson's 95 % interval, wider where contexts differ. Less dense: difference on"
+    " the same questions, in points, with a bootstrap interval over contexts (over questions, of a single one). Keys"
+    " read: of the context, by a question's last token. Memory: of one context before a question, buffers, masks and"
+    " bounds included; what is only masked stays in it. Times: medians over contexts, and against dense in the same"
+    " contexts."
+)
+_BUSY = "The machine was busy ({load:.1f} processes at work on {cpus} CPUs): the times say little."
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#AA3377", "#E69F00", "#332288", "#56B4E9")  # Okabe-Ito, Tol
+_LineStyle = str | tuple[int, tuple[float, ...]]
+_STYLES: tuple[tuple[_LineStyle, str], ...] = (("-", "o"), ((0, (5, 1.5)), "s"), ((0, (1, 1)), "^"))
+"""Line and marker of the first, second and third time round the colours."""
+_Style = tuple[str, tuple[_LineStyle, str]]
+_GREY, _INK, _FAINT = "#7A7A7A", "#222222", "#D9D9D9"
+_LABEL_GAP = 0.043  # of the height of a panel
+
+
+def table(found: KVEvaluation) -> Group:
+    """All rows for a terminal, a table for each length."""
+    parts: list[Table | Text] = [Text(headline(found), style="bold")]
+    for length in found.lengths:
+        parts.append(Text(f"\nContexts of {length:,} tokens", style="italic"))
+        drawn = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
+        for number, column in enumerate(_COLUMNS):
+            drawn.add_column(column, justify="right" if number else "left", no_wrap=number != 2)
+        for row in found.of(length):
+            drawn.add_row(row.method, shown_budget(row.budget), *_cells(found.figures(row)))
+        parts.append(drawn)
+    return Group(*parts, *(Text(f"\n{note}", style="dim") for note in notes(found)))
+
+
+def headline(found: KVEvaluation) -> str:
+    """What was asked of which model."""
+    made = found.manifest
+    cut = ", cut short" if made.interrupted else ""
+    return (
+        f"{made.model}: look-up in {made.task}, {made.contexts} contexts of each length, {made.questions} questions"
+        f" about each{cut}"
+    )
+
+
+def notes(found: KVEvaluation) -> list[str]:
+    """What a reader of the table should know."""
+    told = [_FOOTNOTE]
+    reasons: dict[str, list[str]] = {}
+    for method, reason in found.manifest.left_out.items():
+        reasons.setdefault(reason, []).append(method)
+    told += [f"Left out: {', '.join(names)}. {reason}" for reason, names in reasons.items()]
+    load, cpus = found.manifest.machine.get("load"), found.manifest.machine.get("cpus")
+    if isinstance(load, float) and isinstance(cpus, int) and load > max(1.5, 0.75 * cpus):
+        told.append(_BUSY.format(load=load, cpus=cpus))
+    return told
+
+
+def shown_share(share: Share) -> str:
+    """Percent with its interval."""
+    return f"{100 * share.mean:.1f} [{100 * share.low:.1f}, {100 * share.high:.1f}]"
+
+
+def shown_bytes(size: float) -> str:
+    """In a unit that leaves few digits."""
+    for unit, scale in (("GB", 1e9), ("MB", 1e6)):
+        if size >= scale:
+            return f"{size / scale:,.2f} {unit}"
+    return f"{size / 1e3:,.1f} kB"
+
+
+def _cells(figures: Figures) -> list[str]:
+    less = figures.difference
+    return [
+        shown_share(figures.right),
+        "" if less is None else f"{100 * less.mean:+.1f} [{100 * less.low:+.1f}, {100 * less.high:+.1f}]",
+        f"{100 * figures.keys:.1f} %",
+        shown_bytes(figures.bytes),
+        "" if figures.bytes_share is None else f"{100 * figures.bytes_share:.1f} %",
+        f"{figures.read_s:.3f}",
+        _times(figures.read_ratio),
+        f"{figures.first_ms:.2f}",
+        _times(figures.first_ratio),
+    ]
+
+
+def _times(ratio: float | None) -> str:
+    return "" if ratio is None else f"{ratio:.2f}"
+
+
+# -- the figure ------------------------------------------------------------------------------------
+
+
+def plot(
+    found: KVEvaluation, path: str | os.PathLike[str], *, lengths: Sequence[int] | None = None
+) -> tuple[Path, ...]:
+    """Draw accuracy against budget, a panel for each length and a line for each method, and write it.
+
+    Parameters
+    ----------
+    found : the results.
+    path : where to write, ``.svg`` or ``.png``; without a suffix both. The same results give the same bytes.
+    lengths : those to draw; by default all that were measured at some budget.
+
+    Returns
+    -------
+    The files written.
+
+    Raises
+    ------
+    MissingDependencyError : matplotlib is not installed.
+    InputError : another suffix, or nothing to draw.
+    """
+    target = Path(path)
+    if target.suffix not in ("", *FORMATS):
+        raise InputError(f"A plot is written as {' or '.join(FORMATS)}, not {target.suffix!r}.")
+    panels = [
+        length for length in found.lengths
+        if (lengths is None or length in lengths) and any(row.budget is not None for row in found.of(length))
+    ]  # fmt: skip
+    if not panels:
+        raise InputError("There is nothing to plot: no method with a budget was measured.")
+    try:
+        import matplotlib
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise MissingDependencyError(package="matplotlib", extra="eval", purpose="Plotting results") from error
+    files = (target,) if target.suffix else tuple(target.with_name(target.name + suffix) for suffix in FORMATS)
+    with matplotlib.rc_context({"font.family": "DejaVu Sans", "font.size": 10, "svg.hashsalt": "carrel"}):
+        figure = Figure(figsize=(0.7 + 6.4 * len(panels), 5.6), facecolor="white")
+        _draw(figure, found, panels)
+        for file in files:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            figure.savefig(file, dpi=160, metadata={"Date": None} if file.suffix == ".svg" else None)
+    return files
+
+
+def _draw(figure: Figure, found: KVEvaluation, panels: Sequence[int]) -> None:
+    styles = _styles(found)
+    for column, length in enumerate(panels, start=1):
+        _draw_panel(figure.add_subplot(1, len(panels), column), found, length, styles)
+    width = figure.get_figwidth()
+    figure.subplots_adjust(left=0.75 / width, right=1 - 1.5 / width, bottom=0.15, top=0.85, wspace=0.45)
+    figure.text(
+        0.75 / width, 0.94, f"{found.manifest.model}: answers found", fontsize=13, fontweight="bold", color=_INK
+    )
+    note = f"Bands: 95 % intervals. {found.manifest.contexts} contexts, {found.manifest.questions} questions each."
+    figure.text(0.75 / width, 0.025, note, fontsize=8, color="#666666")
+
+
+def _styles(found: KVEvaluation) -> Mapping[str, _Style]:
+    """A colour and a line for each method with a budget, the same in every panel; random is grey."""
+    names = list(dict.fromkeys(row.method for row in found.rows if row.budget is not None and row.method != "random"))
+    made: dict[str, _Style] = {"random": (_GREY, _STYLES[1])}
+    for number, name in enumerate(names):
+        made[name] = _COLOURS[number % len(_COLOURS)], _STYLES[number // len(_COLOURS) % len(_STYLES)]
+    return made
+
+
+def _draw_panel(axes: Axes, found: KVEvaluation, length: int, styles: Mapping[str, _Style]) -> None:
+    rows: dict[str, list[Row]] = {}
+    for row in found.of(length):
+        if row.budget is not None:
+            rows.setdefault(row.method, []).append(row)
+    budgets = sorted({float(row.budget or 0) for each in rows.values() for row in each}, reverse=True)
+    ends: list[tuple[float, str, str]] = []
+    for name, each in rows.items():
+        colour, (line, marker) = styles[name]
+        shares = [found.figures(row).right for row in each]
+        places, means = [float(row.budget or 0) for row in each], [share.mean for share in shares]
+        axes.fill_between(
+            places, [s.low for s in shares], [s.high for s in shares], color=colour, alpha=0.06, linewidth=0
+        )
+        axes.plot(places, means, color=colour, linestyle=line, linewidth=1.7, marker=marker, markersize=4)
+        ends.append((means[-1], name, colour))
+    _draw_whole(axes, found, length)
+    _frame(axes, length, budgets)
+    _label(axes, ends)
+
+
+def _draw_whole(axes: Axes, found: KVEvaluation, length: int) -> None:
+    """What reads all keys: dense as a line, the others as points, with the names of those that are equal together."""
+    names: dict[float, list[str]] = {}
+    for row in found.of(length):
+        if row.budget is None and row.method != DENSE:
+            names.setdefault(round(found.figures(row).right.mean, 2), []).append(row.method)
+    for mean, equal in names.items():
+        axes.plot([1.0], [mean], color=_INK, marker="D", markersize=4, linestyle="")
+        axes.annotate(
+            ", ".join(equal), (1.0, mean), xytext=(-4, -13), textcoords="offset points", fontsize=9, color=_INK
+        )
+    dense = found.dense(length)
+    if dense is not None:
+        whole = found.figures(dense).right.mean
+        axes.axhline(whole, color=_INK, linewidth=1.1, zorder=1)
+        axes.annotate(DENSE, (1.0, whole), xytext=(-4, 4), textcoords="offset points", fontsize=9, color=_INK)
+
+
+def _frame(axes: Axes, length: int, budgets: Sequence[float]) -> None:
+    axes.set_title(f"Contexts of {length:,} tokens", loc="left", fontsize=11, color=_INK, pad=8)
+    axes.set_xscale("log", base=2)
+    axes.set_xlim(1.12, min(budgets) / 1.06)
+    ticks = sorted({1.0, *budgets}, reverse=True)
+    axes.set_xticks(ticks, ["all" if tick == 1 else shown_budget(tick) for tick in ticks])
+    axes.set_xticks([], minor=True)
+    axes.set_xlabel("share of the keys kept or read (log scale)", color=_INK)
+    axes.set_ylim(-0.02, 1.06)
+    axes.set_yticks([0, 0.2, 0.4, 0.6, 0.8, 1], ["0", "20 %", "40 %", "60 %", "80 %", "100 %"])
+    axes.grid(axis="y", color=_FAINT, linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.spines["bottom"].set_color("#999999")
+    axes.tick_params(length=0, colors=_INK)
+
+
+def _label(axes: Axes, ends: Sequence[tuple[float, str, str]]) -> None:
+    """Write each name beside the panel, near the line's end and clear of the others."""
+    ends = sorted(ends)
+    places = spread(np.array([(mean + 0.02) / 1.08 for mean, _, _ in ends]), _LABEL_GAP, 0.01, 0.99)
+    for (mean, name, colour), place in zip(ends, places, strict=True):
+        axes.annotate(
+            name, xy=(1.0, (mean + 0.02) / 1.08), xycoords="axes fraction", xytext=(1.045, float(place)),
+            textcoords="axes fraction", va="center", fontsize=9, color=colour, annotation_clip=False,
+            arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.6, "alpha": 0.6, "relpos": (0, 0.5)},
+        )  # fmt: skip

@@ -1,0 +1,101 @@
+"""The table of KV policies in docs/generation.md and its plot, from benchmarks/results/kv.json.
+
+    carrel eval-kv MODEL --output DIR       # measures; DIR/results.json becomes benchmarks/results/kv.json
+    python scripts/kv_figures.py            # draws docs/assets/kv-accuracy.svg
+
+The table is written by scripts/generate_docs.py, which takes it from here.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks" / "results" / "kv.json"
+FIGURE = ROOT / "docs" / "assets" / "kv-accuracy.svg"
+NOT_MEASURED = "The figures of the shipped test model are not measured yet."
+ALIKE = 1 / 8  # the budget whose memory and times stand for a method
+
+if TYPE_CHECKING:
+    from carrel.evaluation.kv_results import Figures, KVEvaluation
+
+
+def load(path: Path = RESULTS) -> KVEvaluation | None:
+    """The committed results; None where there are none yet."""
+    from carrel.evaluation.kv_results import KVEvaluation
+
+    return KVEvaluation.from_json(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
+def rows(found: KVEvaluation, length: int) -> tuple[Sequence[str], list[Sequence[str]]]:
+    """Header and rows of a length: a method a row, right answers by budget, then memory and times."""
+    from carrel.evaluation.kv_results import shown_budget
+
+    budgets: list[float | None] = [None, *found.manifest.budgets]
+    at = min(found.manifest.budgets, key=lambda budget: abs(budget - ALIKE))
+    fixed = f"at {shown_budget(at)}"
+    header = ["Right answers, percent", "all keys", *(f"{shown_budget(budget)} of them" for budget in budgets[1:])]
+    header += [f"Memory {fixed}, of dense", f"Reading {fixed}, times dense", f"First token {fixed}, times dense"]
+    figures: dict[str, dict[float | None, Figures]] = {}
+    for row in found.of(length):
+        figures.setdefault(row.method, {})[row.budget] = found.figures(row)
+    table: list[Sequence[str]] = []
+    for method, by_budget in figures.items():
+        shares = [share(by_budget.get(budget)) for budget in budgets]
+        table.append([f"`{method}`", *shares, *ratios(by_budget.get(None) or by_budget.get(at))])
+    return header, table
+
+
+def share(figures: Figures | None) -> str:
+    """Percent of right answers with its interval."""
+    from carrel.evaluation.kv_report import shown_share
+
+    return "" if figures is None else shown_share(figures.right)
+
+
+def ratios(figures: Figures | None) -> list[str]:
+    """Memory in percent of dense, and the two times as multiples of dense."""
+    if figures is None or figures.bytes_share is None or figures.read_ratio is None or figures.first_ratio is None:
+        return ["", "", ""]
+    return [f"{100 * figures.bytes_share:.0f} %", f"{figures.read_ratio:.2f}", f"{figures.first_ratio:.2f}"]
+
+
+def region(path: Path = RESULTS, figure: Path = FIGURE) -> str:
+    """What stands in docs/generation.md: the table of the longest contexts, where it comes from, and the plot."""
+    found = load(path)
+    if found is None or not found.rows:
+        return NOT_MEASURED
+    from generate_docs import table
+
+    from carrel.evaluation.kv_report import notes
+
+    made, length = found.manifest, max(found.lengths)
+    versions = ", ".join(f"{package} {version}" for package, version in made.versions.items())
+    machine = f"{made.machine.get('gpu') or made.machine.get('cpu') or made.machine.get('device')}"
+    said = (
+        f"`{made.model}`, look-up in {made.task}, contexts of {length:,} tokens: {made.contexts} contexts,"
+        f" {made.questions} questions about each. In brackets: Wilson's 95 % interval, wider where contexts differ."
+        f" Measured {made.date[:10]} on {machine}; {versions}; seed {made.seed}."
+    )
+    parts = [said, table(*rows(found, length)), *notes(found)[1:]]
+    if figure.exists():
+        parts.append(f"![Accuracy against budget](assets/{figure.name})")
+    return "\n\n".join(parts)
+
+
+def main() -> None:
+    from carrel.evaluation.kv_report import plot
+
+    found = load()
+    if found is None:
+        sys.exit(f"{RESULTS.relative_to(ROOT)} is not there: measure with carrel eval-kv and put results.json there.")
+    plot(found, FIGURE)
+    print(f"drawn: {FIGURE.name}")
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(ROOT))  # the figures are those of this checkout
+    main()
