@@ -165,9 +165,11 @@ ODDITIES = (
 )
 MARKS = ("[1]", "[2]", "[1][2]", "[1, 2]", "[1-2]", "[3]", "[^1]", "【1】", "【2†source】", "[1] [2]", "[", "]")
 ENDS = (".", ". ", "? ", "! ", "… ", "... ", ": ", "\n", "\n\n", "\n- ", "\n2. ", "。", " ", ", ", ".) ", ".” ", ".\n")
-texts = st.lists(
-    st.sampled_from(CLAIMS) | st.sampled_from([*ODDITIES, *MARKS, *ENDS, " "]) | st.text(max_size=4), max_size=14
-).map("".join)
+cited = st.tuples(
+    st.sampled_from(CLAIMS), st.sampled_from([" ", ""]), st.sampled_from(MARKS[:5]), st.sampled_from(ENDS)
+)
+oddities = st.sampled_from([*CLAIMS, *ODDITIES, *MARKS, *ENDS, " "]) | st.text(max_size=4)
+texts = st.lists(cited.map("".join) | oddities, max_size=14).map("".join)
 places = st.lists(st.integers(0, 1_000), max_size=40)
 
 
@@ -219,7 +221,7 @@ def test_a_sentence_is_bound_when_the_next_has_a_word() -> None:
     "text",
     [
         "The pier was built in 1894 [1]. Sources: [2].",
-        "The pier was built in 1894. Use `row [1]. The ferry leaves at nine`.",  # code, as is seen at its end
+        "The pier was built in 1894. Use `pier [1]. The ferry leaves at nine`.",  # code, as is seen at its end
         "The pier was built in 1894 [^1]. The ferry leaves at nine.\n\n[^1]: My own note.",
         "The pier was built in 1894 [1]. Is it old [2]? It is ninety metres long.",
     ],
@@ -230,6 +232,19 @@ def test_nothing_is_told_that_the_end_takes_back(text: str) -> None:
     early = [bound for character in text for _, bound in binder.add(character)]
     assert early in ([], [whole])
     assert binder.finish(text) == whole
+
+
+def test_what_was_judged_early_is_not_judged_again() -> None:
+    verifier, text = (
+        Counting(),
+        "The pier was built in 1894 [1]. It is ninety metres long [1][2]. The ferry is new [2].",
+    )
+    binder = Binder(PASSAGES, None, verifier)
+    early = [span for character in text for span, _ in binder.add(character)]
+    assert [text[span.start : span.end][-4:] for span in early] == ["[1].", "[2]."]
+    assert [sorted(passages) for _, passages in verifier.asked] == [[1], [1], [2]]
+    binder.finish(text)
+    assert [sorted(passages) for _, passages in verifier.asked[3:]] == [[2]]
 
 
 def test_a_text_without_marks_is_not_looked_at() -> None:

@@ -100,14 +100,18 @@ def test_a_piece_of_text_comes_before_anything_is_judged(library, monkeypatch: p
     ],
 )
 def test_nothing_is_bound_where_there_is_nothing_to_bind(library, monkeypatch: pytest.MonkeyPatch, reply) -> None:
-    def fail(*_: object) -> Binder:
-        raise AssertionError("a binder was made")
+    made: list[object] = []
+    original = Binder.__init__
 
-    monkeypatch.setattr(streaming, "make_binder", fail)
-    monkeypatch.setattr(Binder, "add", fail)
+    def init(self, *arguments) -> None:
+        made.append(self)
+        original(self, *arguments)
+
+    monkeypatch.setattr(Binder, "__init__", init)
     events = list(library.stream(QUESTION, generator=FakeGenerator(reply), mode="fast"))
     given = reply.citations if isinstance(reply, Completion) else ()
-    assert not marks_of(events) and events[-2] == CitationsEvent(given)
+    assert not made and not marks_of(events)
+    assert events[-2] == CitationsEvent(given)
     assert events[-1].finish_reason == (reply.finish_reason if isinstance(reply, Completion) else "stop")
 
 
