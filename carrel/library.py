@@ -20,7 +20,6 @@ from carrel.retrieval.walk import MAX_FILE_MB
 from carrel.tokens import Tokenizer, shipped_tokenizer
 from carrel.types import (
     Answer,
-    CitationsEvent,
     Context,
     Document,
     Event,
@@ -29,8 +28,6 @@ from carrel.types import (
     Passage,
     Prompt,
     SourcesEvent,
-    TextEvent,
-    UsageEvent,
 )
 
 if TYPE_CHECKING:
@@ -291,22 +288,15 @@ class Library:
     def stream(self, question: str, **options: Unpack[AskOptions]) -> Iterator[Event]:
         """The answer as events: sources, text, citations, usage, always in this order. Keywords as in ``ask``.
 
-        The text is passed on as it comes, before its citations are checked.
+        The text is passed on as it comes, before its citations are checked. Between its pieces come the marks of
+        each sentence that is finished, where a generator writes marks and cites nothing itself.
         """
-        from carrel.generation import replies
-        from carrel.generation.answering import finish
+        from carrel.generation.streaming import written
 
         check_options("stream", options, AskOptions)
         generator, trail, prompt, context, selected = self._prepare(question, options)
-        budget, mode = selected.budget, selected.mode
         yield SourcesEvent(context)
-        for said in replies.stream(generator, prompt):
-            if isinstance(said, TextEvent):
-                yield said
-                continue
-            answer = finish(context, said, self.document, trail, budget=budget, mode=mode, streamed=True)
-            yield CitationsEvent(answer.citations, answer.answers, answer.unsupported)
-            yield UsageEvent(answer.usage, answer.ledger, said.finish_reason, said.logprobs, said.metrics)
+        yield from written(generator, prompt, context, self.document, trail, selected)
 
     def _prepare(self, question: str, options: AskOptions) -> tuple[Generator, Trail, Prompt, Context, Options]:
         """What ``ask`` and ``stream`` begin with."""

@@ -328,6 +328,20 @@ class TextEvent:
 
 
 @dataclass(frozen=True, slots=True)
+class MarksEvent:
+    """Between pieces of the text: what the marks of a sentence lead to that was just finished, at ``start`` to ``end``.
+
+    The last sentence has none, and a later event for the same place replaces an earlier one. The CitationsEvent at
+    the end has all, and is what counts.
+    """
+
+    start: int
+    end: int
+    citations: tuple[Citation, ...]
+    unsupported: tuple[UnsupportedMark, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class CitationsEvent:
     """After the text: the verified citations, and short answers where the generator finds them."""
 
@@ -347,7 +361,7 @@ class UsageEvent:
     metrics: Mapping[str, float] = field(default_factory=dict)
 
 
-Event = SourcesEvent | TextEvent | CitationsEvent | UsageEvent
+Event = SourcesEvent | TextEvent | MarksEvent | CitationsEvent | UsageEvent
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ from carrel.types import (
 )
 
 if TYPE_CHECKING:
-    from carrel.generation.binding import Bound
+    from carrel.generation.binding import Binder, Bound
 
 MOST_REPLY_TOKENS = 512  # kept free in the window; a quarter of a small one
 
@@ -124,6 +124,7 @@ def finish(
     budget: int,
     streamed: bool = False,
     mode: str = "fast",
+    binder: Binder | None = None,
 ) -> Answer:
     """The answer that a completion makes, with its line in the ledger.
 
@@ -135,8 +136,10 @@ def finish(
     read : gives a document by its id, to check the citations against.
     budget : the one that was asked for.
     streamed : the text has been passed on already, so that its marks can only be counted.
+    binder : has judged some of the text's marks while it came.
     """
-    checked = _checked(context, completion, read, mode, streamed)
+    bound = _bound(completion, context, mode, binder)
+    checked = _checked(context, completion, read, bound, streamed)
     trail.add(
         "answer",
         len(context.passages),
@@ -181,9 +184,8 @@ class _Checked:
 
 
 def _checked(
-    context: Context, completion: Completion, read: Callable[[str], Document], mode: str, streamed: bool
+    context: Context, completion: Completion, read: Callable[[str], Document], bound: Bound | None, streamed: bool
 ) -> _Checked:
-    bound = _bound(completion, context, mode)
     given = bound.citations if bound else completion.citations
     true = verified(given, read, context)
     answers = verified_answers(completion.answers, read, context)
@@ -212,11 +214,21 @@ def _parts(checked: _Checked, context: Context, budget: int) -> list[str]:
     return parts
 
 
-def _bound(completion: Completion, context: Context, mode: str) -> Bound | None:
+def _bound(completion: Completion, context: Context, mode: str, binder: Binder | None) -> Bound | None:
     """What the marks of a text lead to; None where its generator has cited, or there is nothing to look for."""
-    if completion.citations or completion.finish_reason == "abstained" or "[" not in completion.text:
+    if completion.citations or completion.finish_reason == "abstained" or not may_have_marks(completion.text):
         return None
-    from carrel.generation.binding import bind
+    return (binder or make_binder(context, mode)).finish(completion.text)
+
+
+def may_have_marks(text: str) -> bool:
+    """Whether a text has a bracket of the kinds that marks have."""
+    return "[" in text or "【" in text
+
+
+def make_binder(context: Context, mode: str) -> Binder:
+    """What binds marks to the passages of a context: by the reader, in the fast mode by rules alone."""
+    from carrel.generation.binding import Binder
     from carrel.generation.rules import RuleVerifier
     from carrel.generation.verification import Verifier
 
@@ -225,7 +237,7 @@ def _bound(completion: Completion, context: Context, mode: str) -> Bound | None:
         from carrel.reader.verifier import ReaderVerifier
 
         verifier = ReaderVerifier()
-    return bind(completion.text, context.passages, context.question, verifier)
+    return Binder(context.passages, context.question, verifier)
 
 
 def _turns(history: tuple[Turn, ...]) -> str:

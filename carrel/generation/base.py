@@ -19,12 +19,14 @@ class Generator(ABC):
     ``context_window`` is in tokens of ``tokenizer``, prompt and reply together; None means that any prompt fits.
     A context is packed to leave room in it for the question and the reply. Errors are
     carrel.errors.GenerationError and its kin; any other exception becomes one, and so does a reply that is none.
-    Usage that a reply leaves out is counted with ``tokenizer`` (carrel.generation.replies).
+    Usage that a reply leaves out is counted with ``tokenizer`` (carrel.generation.replies). ``cites`` says that its
+    completions come with citations of its own: the marks of its text are then not bound while it streams.
     """
 
     name: ClassVar[str]
     citation: ClassVar[str] = ""
     context_window: int | None = None
+    cites: bool = False
 
     @property
     @abstractmethod

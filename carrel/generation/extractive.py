@@ -53,6 +53,7 @@ class ExtractiveGenerator(Generator):
     """
 
     name: ClassVar[str] = "extractive"
+    cites = True
 
     def __init__(
         self,

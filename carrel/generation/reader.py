@@ -41,6 +41,7 @@ class ReaderGenerator(Generator):
 
     name: ClassVar[str] = "reader"
     citation: ClassVar[str] = "Chen et al., Reading Wikipedia to Answer Open-Domain Questions, arXiv 1704.00051"
+    cites = True
 
     def __init__(
         self,

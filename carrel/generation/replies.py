@@ -13,6 +13,7 @@ from carrel.types import (
     Completion,
     FinishReason,
     Ledger,
+    MarksEvent,
     Prompt,
     ShortAnswer,
     SourcesEvent,
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from carrel.generation.base import Generator
 
 _REASONS = get_args(FinishReason)
-_EVENTS = (SourcesEvent, TextEvent, CitationsEvent, UsageEvent)
+_EVENTS = (SourcesEvent, TextEvent, MarksEvent, CitationsEvent, UsageEvent)
 
 
 def complete(generator: Generator, prompt: Prompt) -> Completion:
@@ -66,7 +67,7 @@ def stream(generator: Generator, prompt: Prompt) -> Iterator[TextEvent | Complet
                 logprobs=event.logprobs,
                 metrics=event.metrics,
             )
-        elif not isinstance(event, SourcesEvent):
+        elif not isinstance(event, (SourcesEvent, MarksEvent)):
             _refuse(generator, "stream", event, "an event of carrel.types")
     yield _sound(generator, "stream", prompt, replace(whole, text="".join(texts)))
 

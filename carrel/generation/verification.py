@@ -185,23 +185,30 @@ def _default() -> Verifier:
 
 
 def statements_of(answer: str, passages: int = 0) -> list[Statement]:
-    """The sentences of an answer that claim something, without their citation marks."""
+    """The sentences of an answer that claim something, without their citation marks.
+
+    A mark belongs to the claim that it stands in or after. One of a question, or of a sentence that says what the
+    documents do not say, is no claim's.
+    """
     marks = [mark for run in find_runs(answer) for mark in run if mark.is_plain or _is_mark(answer, mark, passages)]
     blank = list(answer)
     for mark in marks:
         blank[mark.start : mark.end] = " " * (mark.end - mark.start)
     text = "".join(blank)
-    out = []
+    out: list[tuple[Span, str]] = []
+    owners: list[tuple[int, int | None]] = []  # where a sentence begins that marks belong to, and which claim it is
     for span in split_sentences(text):
         span, part = trimmed(span.start, text[span.start : span.end])
-        if not _claims_something(part):
-            continue
-        out.append((span, " ".join(part.split())))
+        if _claims_something(part):
+            owners.append((span.start, len(out)))
+            out.append((span, " ".join(part.split())))
+        elif _asks_or_declines(part):
+            owners.append((span.start, None))
     cited: list[set[int]] = [set() for _ in out]
     for mark in marks:
-        before = [index for index, (span, _) in enumerate(out) if span.start < mark.start]
-        if before:
-            cited[before[-1]] |= {number for number in mark.numbers if 1 <= number <= passages}
+        owner = next((owner for start, owner in reversed(owners) if start < mark.start), None)
+        if owner is not None:
+            cited[owner] |= {number for number in mark.numbers if 1 <= number <= passages}
     return [
         Statement(part, span, frozenset(numbers), answer[span.start : span.end])
         for (span, part), numbers in zip(out, cited, strict=True)
@@ -217,12 +224,16 @@ def _is_mark(text: str, mark: Mark, passages: int) -> bool:
 
 def _claims_something(sentence: str) -> bool:
     """Not a question, a heading, a phrase without words, or a word that the documents do not say."""
-    if sentence.endswith("?") or _NOTHING_CLAIMED.search(sentence):
+    if _asks_or_declines(sentence):
         return False
     content = claim_of(sentence).content
     if sentence.endswith(":"):
         return any(token.kind in ("number", "year", "name") for token in content)
     return bool(content) or re.fullmatch(r"\W*(?:yes|no)\W*", sentence, re.IGNORECASE) is not None
+
+
+def _asks_or_declines(sentence: str) -> bool:
+    return sentence.endswith("?") or _NOTHING_CLAIMED.search(sentence) is not None
 
 
 def _cited(source: Source, evidence: Evidence) -> Citation:

@@ -44,6 +44,7 @@ class FakeGenerator(Generator):
         is_one = isinstance(script, (str, Completion, BaseException)) or callable(script)
         self._always: Script | None = script if is_one else None  # type: ignore[assignment]
         self._script: list[Script] = [] if is_one else list(script)  # type: ignore[arg-type]
+        self.cites = any(isinstance(said, Completion) and said.citations for said in [self._always, *self._script])
         self.context_window, self._tokenizer = context_window, tokenizer or WordTokenizer()
         self.prompts: list[Prompt] = []
 

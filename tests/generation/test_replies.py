@@ -17,6 +17,7 @@ from carrel.types import (
     CitationsEvent,
     Completion,
     Ledger,
+    MarksEvent,
     Passage,
     Prompt,
     ShortAnswer,
@@ -216,3 +217,10 @@ def test_the_ledger_names_the_generator_and_its_tokens(library) -> None:
     assert (last.tokens_in, last.tokens_out) == (answer.usage.prompt_tokens, 3)
     *_, end = library.stream("ferry?", generator=Told(None, [TextEvent("At nine.")]))
     assert end.usage == answer.usage
+
+
+def test_a_stream_of_another_library_may_be_passed_on() -> None:
+    told = Told(None, [TextEvent("At nine [1]. It"), MarksEvent(0, 12, ()), TextEvent(" is late.")])
+    *texts, whole = replies.stream(told, PROMPT)
+    assert [text.text for text in texts] == ["At nine [1]. It", " is late."]
+    assert isinstance(whole, Completion) and whole.text == "At nine [1]. It is late."
