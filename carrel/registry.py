@@ -2,8 +2,20 @@
 
 from __future__ import annotations
 
+import ast
 from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
+
+_FOR_TORCH = (
+    ("kv policy", "policies", ("Quantised", "RandomEviction")),
+    ("kv policy", "presses", ("Press",)),
+    ("attention", "paged", ("PagedAttention",)),
+    ("attention", "clustered", ("ClusteredAttention",)),
+    ("attention", "sinks", ("LambdaAttention",)),
+)
+"""Kind, module of carrel.generation.kv and classes of what cannot be imported without torch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +36,7 @@ def methods() -> list[Method]:
     from carrel.generation.openai_compatible import OpenAICompatible
     from carrel.generation.reader import ReaderGenerator
     from carrel.generation.rules import RuleVerifier
+    from carrel.generation.transformers_engine import TransformersGenerator
     from carrel.generation.vllm_engine import VLLMEngine
     from carrel.reader.methods import ReaderAnswerer, ReaderPruner, ReaderReranker
     from carrel.reader.verifier import ReaderVerifier
@@ -41,16 +54,34 @@ def methods() -> list[Method]:
         ("cutoff", [AdaptiveK, FixedK, Threshold]),
         ("pruner", [ReaderPruner, ProvencePruner]),
         ("answerer", [ReaderAnswerer]),
-        ("generator", [ReaderGenerator, ExtractiveGenerator, OpenAICompatible, VLLMEngine]),
+        ("generator", [ReaderGenerator, ExtractiveGenerator, OpenAICompatible, VLLMEngine, TransformersGenerator]),
         ("verifier", [ReaderVerifier, RuleVerifier]),
     ]
-    return [
-        Method(kind, method.name, _idea(method), getattr(method, "citation", ""))
+    found = [
+        Method(kind, method.name, _idea(method.__doc__ or ""), getattr(method, "citation", ""))
         for kind, group in kinds
         for method in group
     ]
+    return found + [_as_written(kind, module, name) for kind, module, names in _FOR_TORCH for name in names]
 
 
-def _idea(method: type) -> str:
-    """The first line of the docstring, without its full stop."""
-    return (method.__doc__ or "").strip().split("\n\n")[0].replace("\n    ", " ").rstrip(".")
+def _idea(docstring: str) -> str:
+    """The first paragraph of a docstring, without its full stop."""
+    return docstring.strip().split("\n\n")[0].replace("\n    ", " ").replace("\n", " ").rstrip(".")
+
+
+def _as_written(kind: str, module: str, name: str) -> Method:
+    """A method from its source, which is not imported: the list is the same with torch and without."""
+    spec = find_spec(f"carrel.generation.kv.{module}")
+    if spec is None or spec.origin is None:
+        raise ModuleNotFoundError(f"carrel.generation.kv.{module}")
+    tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
+    (found,) = (node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name)
+    facts = {
+        node.target.id: ast.literal_eval(node.value)
+        for node in found.body
+        if isinstance(node, ast.AnnAssign)
+        and isinstance(node.target, ast.Name)
+        and isinstance(node.value, ast.Constant)
+    }
+    return Method(kind, facts["name"], _idea(ast.get_docstring(found) or ""), facts["citation"])

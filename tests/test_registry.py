@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import subprocess
+import sys
 from abc import ABCMeta
 from importlib import import_module
 
@@ -28,6 +30,7 @@ HOMES = (
     "carrel.generation.extractive",
     "carrel.generation.openai_compatible",
     "carrel.generation.vllm_engine",
+    "carrel.generation.transformers_engine",
     "carrel.generation.reader",
     "carrel.generation.rules",
     "carrel.reader.methods",
@@ -67,8 +70,41 @@ def test_every_method_has_its_idea_in_one_line() -> None:
 
 
 def test_kinds_come_in_the_order_of_the_pipeline() -> None:
-    assert list(dict.fromkeys(method.kind for method in methods())) == list(BASES)
+    assert list(dict.fromkeys(method.kind for method in methods())) == [*BASES, *FOR_TORCH]
 
 
 def test_retrievers_are_found_by_their_own_names() -> None:
     assert {name: method.name for name, method in RETRIEVERS.items()} == {name: name for name in RETRIEVERS}
+
+
+FOR_TORCH = {
+    "kv policy": ("KVPolicy", "policies", "presses"),
+    "attention": ("SparseAttention", "base", "paged", "clustered", "sinks"),
+}
+
+
+@pytest.mark.extras
+@pytest.mark.parametrize("kind", FOR_TORCH)
+def test_what_needs_torch_is_listed_from_its_source(kind: str) -> None:
+    pytest.importorskip("torch")
+    base_name, first, *more = FOR_TORCH[kind]
+    homes = [import_module(f"carrel.generation.kv.{module}") for module in (first, *more)]
+    base = getattr(homes[0], base_name)
+    shipped = {
+        value
+        for home in homes
+        for value in vars(home).values()
+        if type(value) is ABCMeta and issubclass(value, base) and not inspect.isabstract(value)
+    }
+    shipped = {value for value in shipped if value.__name__ not in ("Everything", "Composed")}  # no methods themselves
+    listed = {method.name: method for method in methods() if method.kind == kind}
+    assert sorted(listed) == sorted(value.name for value in shipped)
+    for value in shipped:
+        assert listed[value.name].citation == value.citation
+        assert listed[value.name].idea.split()[:4] == (value.__doc__ or "").split()[:4]
+
+
+def test_the_list_needs_no_torch() -> None:
+    code = "import sys; sys.modules['torch'] = None; from carrel.registry import methods; print(len(methods()))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(done.stdout) == len(methods())

@@ -16,6 +16,7 @@ from carrel.testing.encoders import ChunkEncoderConformance, HashEncoder
 from carrel.testing.fakes import EchoGenerator, FakeGenerator
 from carrel.testing.generators import GeneratorConformance
 from carrel.testing.indexes import DerivedIndexConformance
+from carrel.testing.kv import KVPolicyConformance, SparseAttentionConformance
 from carrel.testing.loaders import LoaderConformance, check_document
 from carrel.testing.pruners import PrunerConformance
 from carrel.testing.rerankers import RerankerConformance
@@ -32,10 +33,12 @@ __all__ = [
     "FakeGenerator",
     "GeneratorConformance",
     "HashEncoder",
+    "KVPolicyConformance",
     "LoaderConformance",
     "PrunerConformance",
     "RerankerConformance",
     "RetrieverConformance",
+    "SparseAttentionConformance",
     "TokenizerConformance",
     "VerifierConformance",
     "WordTokenizer",

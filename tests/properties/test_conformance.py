@@ -149,6 +149,8 @@ def test_every_method_of_the_registry_is_tried() -> None:
         "provence",
         "openai",
         "vllm",  # in its own environment: tests/slow/test_vllm_engine.py
+        "transformers",  # with torch: tests/generation/test_transformers_engine.py
+        *("int", "random", "press", "paged", "clustered", "lambda"),  # with torch: test_kv_conformance.py
     }
     assert {method.name for method in methods()} <= names, "a new method: run its kit here, and name it"
 

@@ -44,11 +44,11 @@ class GrowingLayer(_Layer):  # type: ignore[misc]
     @property
     def size_bytes(self) -> int:
         """Memory of the buffers, the room in them included."""
-        return self._keys.nbytes + self._values.nbytes
+        return int(self._keys.nbytes + self._values.nbytes)
 
     def bytes_of(self, kept: int) -> int:
         """Memory of the first ``kept`` tokens alone."""
-        return self._keys[:, :, :kept].nbytes + self._values[:, :, :kept].nbytes
+        return int(self._keys[:, :, :kept].nbytes + self._values[:, :, :kept].nbytes)
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         """Nothing to do: a layer begins with what it is given."""
@@ -69,7 +69,7 @@ class GrowingLayer(_Layer):  # type: ignore[misc]
         return self.get_seq_length() + int(cache_position.shape[0]), 0
 
     def get_seq_length(self) -> int:
-        return self._length
+        return int(self._length)
 
     def get_max_cache_shape(self) -> int:
         return -1

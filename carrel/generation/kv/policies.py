@@ -104,8 +104,10 @@ class RandomEviction(KVPolicy):
         order = torch.rand(heads, length, generator=generator)
         order[:, : self.sinks] = 2.0  # the first to be taken
         index = order.topk(number, dim=1).indices.sort(dim=1).values.to(keys.device)  # (Hkv, N)
-        return tuple(  # type: ignore[return-value]
-            states.gather(2, index[None, :, :, None].expand(1, -1, -1, states.shape[3])) for states in (keys, values)
+        places = index[None, :, :, None]  # (1, Hkv, N, 1)
+        return (
+            keys.gather(2, places.expand(1, -1, -1, keys.shape[3])),
+            values.gather(2, places.expand(1, -1, -1, values.shape[3])),
         )
 
 

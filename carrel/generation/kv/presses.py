@@ -96,13 +96,14 @@ class Press(KVPolicy):
         return self._label
 
     def check(self, model: PreTrainedModel) -> None:
-        supported = supported_models()
+        supported: Any = supported_models()
         if not isinstance(model, supported):
             raise InputError(
                 f"kvpress does not know {type(model).__name__}. The KV policy {self.label} works with:"
                 f" {', '.join(kind.__name__ for kind in supported)}."
             )
-        layers, heads = len(attention_modules(model)), model.config.get_text_config().num_key_value_heads
+        config: Any = model.config
+        layers, heads = len(attention_modules(model)), config.get_text_config().num_key_value_heads
         if self.entry.needs == "curves":
             _check_shape(self.label, self._press._budget_curves, (_CURVE_POINTS, layers, heads))
         elif self.entry.needs == "patterns":
