@@ -131,8 +131,11 @@ def main() -> int:
     stored = {str(bits): measurement.stored(bits, dense) for bits in BITS}
     result = {
         "format": FORMAT,
-        "manifest": manifest(REPOSITORY, sys.argv[1:])
-        | {"versions": {"torch": torch.__version__, "transformers": transformers.__version__}},
+        "manifest": manifest(REPOSITORY, [])
+        | {
+            "command": f"python benchmarks/kv_contexts.py {options.model.name} --length {options.length}",
+            "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
+        },
         "model": options.model.name, "length": options.length, "contexts": options.contexts,
         "questions": sum(len(lookup.questions) for lookup in measurement.lookups), "threads": torch.get_num_threads(),
         "once_read": found, "stored": stored,

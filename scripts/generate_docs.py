@@ -94,9 +94,22 @@ def kv() -> str:
     return region()
 
 
+def kv_contexts() -> str:
+    from kv_figures import contexts_region
+
+    return contexts_region()
+
+
+def presses() -> str:
+    from kv_figures import presses_region
+
+    return presses_region()
+
+
 GENERATORS: dict[str, Callable[[], str]] = {
     "errors": errors, "formats": formats, "methods": methods, "reader": reader,
     "contexts": contexts, "verification": verification, "kv": kv,
+    "kv_contexts": kv_contexts, "presses": presses,
 }  # fmt: skip
 
 

@@ -1,13 +1,16 @@
-"""The table of KV policies in docs/generation.md and its plot, from benchmarks/results/kv.json.
+"""The tables of KV policies and of stored contexts in docs/generation.md, and a plot, from benchmarks/results.
 
     carrel eval-kv MODEL --output DIR       # measures; DIR/results.json becomes benchmarks/results/kv.json
     python scripts/kv_figures.py            # draws docs/assets/kv-accuracy.svg
 
-The table is written by scripts/generate_docs.py, which takes it from here.
+    python benchmarks/kv_contexts.py MODEL  # measures what reading a context once is worth
+
+The tables are written by scripts/generate_docs.py, which takes them from here.
 """
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +18,7 @@ from typing import TYPE_CHECKING
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "kv.json"
+CONTEXTS = ROOT / "benchmarks" / "results" / "kv_contexts.json"
 FIGURE = ROOT / "docs" / "assets" / "kv-accuracy.svg"
 NOT_MEASURED = "The figures of the shipped test model are not measured yet."
 ALIKE = 1 / 8  # the budget whose memory and times stand for a method
@@ -84,6 +88,54 @@ def region(path: Path = RESULTS, figure: Path = FIGURE) -> str:
     if figure.exists():
         parts.append(f"![Accuracy against budget](assets/{figure.name})")
     return "\n\n".join(parts)
+
+
+def contexts_region(path: Path = CONTEXTS) -> str:
+    """What reading a context once is worth, and what a stored one takes."""
+    if not path.exists():
+        return NOT_MEASURED
+    from generate_docs import table
+
+    found = json.loads(path.read_text(encoding="utf-8"))
+    once, made = found["once_read"], found["manifest"]
+    versions = ", ".join(f"{package} {version}" for package, version in made["versions"].items())
+    said = (
+        f"Measured with `{found['model']}` on {found['contexts']} contexts of {found['length']:,} tokens,"
+        f" {found['questions']:,} questions, medians over contexts; {made['cpu']}, {found['threads']} threads,"
+        f" {versions}. The first question's first token, which the reading of the context comes before, took"
+        f" {1000 * once['first_token_s']:.1f} ms, that of a later question {1000 * once['later_first_token_s']:.1f} ms:"
+        f" {once['ratio']:.2f} of it. Right answers without a file: {100 * once['accuracy']:.1f} %."
+    )
+    whole = found["stored"]["16"]["bytes"]
+    header = [
+        "Stored in",
+        "File",
+        "of 16 bits",
+        "Read again, of prefill",
+        "Right answers, percent",
+        "less without a file",
+    ]
+    lines = []
+    for bits, row in found["stored"].items():
+        less = row["difference"]
+        size, ratio = f"{row['bytes'] / 1e6:.2f} MB", f"{row['bytes'] / whole:.2f}"
+        shown = f"{100 * less['mean']:+.1f} [{100 * less['low']:+.1f}, {100 * less['high']:+.1f}]"
+        lines.append([f"{bits} bits", size, ratio, f"{row['reload_ratio']:.3f}", f"{100 * row['accuracy']:.1f}", shown])
+    return "\n\n".join([said, table(header, lines)])
+
+
+def presses_region() -> str:
+    """Every press of kvpress: whether it can be used here, and what it does to memory."""
+    from generate_docs import table
+
+    from carrel.generation.kv.press_table import presses
+
+    lines = []
+    for entry in presses():
+        memory = "frees" if entry.frees else "hides" if entry.hides else "neither"
+        what = "–" if entry.status == "refused" else memory
+        lines.append([f"`{entry.name}`", entry.citation, entry.status, what, entry.reason])
+    return table(("Press", "Source", "Status", "Dropped keys", "Note"), lines)
 
 
 def main() -> None:

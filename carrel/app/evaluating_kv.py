@@ -74,8 +74,8 @@ def evaluate_kv(
 ) -> None:
     """Measure a model's accuracy against the budget, memory and time of KV policies and sparse attentions.
 
-    The model looks up facts in long texts. Ctrl-C shows what was measured until then. Needs carrel[torch], carrel[kv]
-    for the presses, and carrel[eval] for the figure.
+    The model looks up facts in long texts. Ctrl-C shows what was measured until then. Needs the extras torch, kv
+    (for the presses) and eval (for the figure).
     """
     shares, sizes = _shares(budgets), _sizes(lengths)
     _need("torch", "transformers")
