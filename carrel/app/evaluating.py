@@ -121,7 +121,7 @@ def _check_plot(plot: Path | None) -> None:
     """Find out before the work, not after it, that the figure cannot be drawn."""
     if plot is None:
         return
-    from carrel.evaluation.plots import FORMATS
+    from carrel.evaluation.figures import FORMATS
 
     if plot.suffix not in ("", *FORMATS):
         raise InputError(f"a plot is written as {' or '.join(FORMATS)}, not {plot.suffix!r}")

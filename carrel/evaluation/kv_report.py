@@ -13,9 +13,10 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from carrel.errors import InputError, MissingDependencyError
+from carrel.errors import InputError
+from carrel.evaluation.figures import write_figure
 from carrel.evaluation.kv_results import DENSE, Figures, KVEvaluation, Row, Share, shown_budget
-from carrel.evaluation.plots import FORMATS, spread
+from carrel.evaluation.plots import spread
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -134,28 +135,14 @@ def plot(
     MissingDependencyError : matplotlib is not installed.
     InputError : another suffix, or nothing to draw.
     """
-    target = Path(path)
-    if target.suffix not in ("", *FORMATS):
-        raise InputError(f"A plot is written as {' or '.join(FORMATS)}, not {target.suffix!r}.")
     panels = [
         length for length in found.lengths
         if (lengths is None or length in lengths) and any(row.budget is not None for row in found.of(length))
     ]  # fmt: skip
     if not panels:
         raise InputError("There is nothing to plot: no method with a budget was measured.")
-    try:
-        import matplotlib
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingDependencyError(package="matplotlib", extra="eval", purpose="Plotting results") from error
-    files = (target,) if target.suffix else tuple(target.with_name(target.name + suffix) for suffix in FORMATS)
-    with matplotlib.rc_context({"font.family": "DejaVu Sans", "font.size": 10, "svg.hashsalt": "carrel"}):
-        figure = Figure(figsize=(0.7 + 6.4 * len(panels), 5.6), facecolor="white")
-        _draw(figure, found, panels)
-        for file in files:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            figure.savefig(file, dpi=160, metadata={"Date": None} if file.suffix == ".svg" else None)
-    return files
+    size = (0.7 + 6.4 * len(panels), 5.6)
+    return write_figure(path, size, lambda figure: _draw(figure, found, panels), dpi=160)
 
 
 def _draw(figure: Figure, found: KVEvaluation, panels: Sequence[int]) -> None:

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from carrel.errors import InputError, MissingDependencyError
+from carrel.errors import InputError
 from carrel.evaluation.configurations import NO_RETRIEVER
+from carrel.evaluation.figures import write_figure
 from carrel.evaluation.results import Evaluation
 from carrel.evaluation.scoring import CONTEXT_METRICS
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-FORMATS = (".svg", ".png")
 
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#AA3377", "#E69F00", "#332288", "#56B4E9")  # Okabe-Ito, Tol
 _LineStyle = str | tuple[int, tuple[float, ...]]
@@ -71,23 +71,9 @@ def plot(
     InputError
         Another suffix, an unknown metric, or nothing that was scored.
     """
-    target = Path(path)
-    if target.suffix not in ("", *FORMATS):
-        raise InputError(f"A plot is written as {' or '.join(FORMATS)}, not {target.suffix!r}.")
     panels = _panels(evaluation, metrics)
-    try:
-        import matplotlib
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingDependencyError(package="matplotlib", extra="eval", purpose="Plotting results") from error
-    files = (target,) if target.suffix else tuple(target.with_name(target.name + suffix) for suffix in FORMATS)
-    with matplotlib.rc_context({"font.family": "DejaVu Sans", "font.size": 10, "svg.hashsalt": "carrel"}):
-        figure = Figure(figsize=(0.6 + 6.4 * len(panels), 5.4), facecolor="white")
-        _draw(figure, evaluation, panels)
-        for file in files:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            figure.savefig(file, dpi=200, metadata={"Date": None} if file.suffix == ".svg" else None)
-    return files
+    size = (0.6 + 6.4 * len(panels), 5.4)
+    return write_figure(path, size, lambda figure: _draw(figure, evaluation, panels), dpi=200)
 
 
 def _panels(evaluation: Evaluation, metrics: Sequence[str] | None) -> list[str]:
