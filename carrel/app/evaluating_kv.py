@@ -34,7 +34,7 @@ Methods = Annotated[
     typer.Option(
         "--methods",
         metavar="NAME,...",
-        help="KV policies (int8, snapkv, snapkv+int8, ...) and attentions (paged, paged4, clustered, clustered2,"
+        help="KV policies (int8, snapkv, snapkv+int8, ...) and attentions (paged, paged4, paged4heads, clustered, clustered2,"
         " lambda); all for every press of kvpress. Rows for dense and random eviction are always there.",
     ),
 ]

@@ -128,7 +128,7 @@ class _Run:
         """Find out which methods go with the model; where not ``strict``, leave the others out."""
         for method in self.methods:
             try:
-                with runner_of(self.model, method, look_up):
+                with runner_of(self.model, self.texts, method, look_up):
                     pass
             except CarrelError as error:
                 if strict or method.name in (DENSE, RANDOM):

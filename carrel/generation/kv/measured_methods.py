@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from torch import Tensor
+
 from carrel.errors import InputError
 from carrel.evaluation.kv_results import DENSE, shown_budget
 from carrel.generation.kv.base import SparseAttention
@@ -18,12 +20,15 @@ from carrel.generation.kv.sinks import LambdaAttention
 RANDOM = "random"
 DEFAULTS = (
     "int8", "int4", "streaming_llm", "snapkv", "expected_attention", "knorm", "keydiff", "tova", "lagkv", "kvzip",
-    "adakv", "snapkv+int8", "paged", "paged4", "clustered", "clustered2", "lambda",
+    "adakv", "snapkv+int8", "paged", "paged4", "paged4heads", "clustered", "clustered2", "lambda",
 )  # fmt: skip
 """Rows besides dense and random eviction, which are always there."""
 BUDGETS = (1 / 2, 1 / 4, 1 / 8, 1 / 16)
-ATTENTIONS = ("paged", "paged4", "clustered", "clustered2", "lambda")
-"""Of these, ``paged4`` has pages of 4 keys and not of 16, and ``clustered2`` two levels of clusters."""
+ATTENTIONS = ("paged", "paged4", "paged4heads", "clustered", "clustered2", "lambda")
+"""Of these, ``paged4`` has pages of 4 keys and not of 16, ``paged4heads`` also lets the KV heads that mostly
+look nearby read a window only (LServe, arXiv 2502.14866), and ``clustered2`` has two levels of clusters."""
+PROFILED = "paged4heads"
+STREAMING_WINDOW = 64  # tokens, for the heads that look nearby
 _WITHOUT_BUDGET = (DENSE, "int8", "int4")
 _SINKS = 4
 _GROUP, _SMALLEST = 16, 2  # keys of a page or cluster; fewer where the budget is less than four of them
@@ -48,17 +53,20 @@ class Method:
         parts = [part.strip() for part in self.name.split("+")]
         return make_policy("+".join(p if p in _WITHOUT_BUDGET else f"{p}:{self.budget:.12g}" for p in parts))
 
-    def attention(self, look_up: LookUp) -> SparseAttention | None:
-        """What is read of a context; the questions choose their keys, too."""
+    def attention(self, look_up: LookUp, streaming: Tensor | None = None) -> SparseAttention | None:
+        """What is read of a context; the questions choose their keys, too. ``streaming``: heads that look nearby."""
         if self.name not in ATTENTIONS or self.budget is None:
             return None
         keys = max(2 * _SMALLEST, round(self.budget * len(look_up.context)))
-        group = 4 if self.name == "paged4" else _GROUP
+        group = 4 if self.name.startswith("paged4") else _GROUP
         while group > _SMALLEST and keys < 4 * group:
             group //= 2
         asked = look_up.longest  # read besides the budget, as after a policy
         if self.name.startswith("paged"):
-            return PagedAttention(keys + asked, page=group, sparse_queries=asked)
+            window = min(STREAMING_WINDOW, keys // 2) + asked
+            return PagedAttention(
+                keys + asked, page=group, sparse_queries=asked, streaming=streaming, sinks=_SINKS, window=window
+            )
         rest = max(1, keys - _SINKS)
         if self.name == "lambda":
             return LambdaAttention(sinks=_SINKS, window=rest + asked)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -15,16 +16,21 @@ from carrel.evaluation.kv_results import Cell
 from carrel.generation.kv.context_model import ContextModel
 from carrel.generation.kv.contexts import EncodedContext
 from carrel.generation.kv.lookups import Asked, LookUp, LookUps
-from carrel.generation.kv.measured_methods import Method
+from carrel.generation.kv.measured_methods import PROFILED, STREAMING_WINDOW, Method
+from carrel.generation.kv.profiles import measure_local_mass
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+_PROFILES: weakref.WeakKeyDictionary[Any, dict[int, Tensor]] = weakref.WeakKeyDictionary()  # by length
+_PROFILE_QUESTIONS, _PROFILE_SEED = 50, 2_502_14866
+
 
 @contextmanager
-def runner_of(model: PreTrainedModel, method: Method, look_up: LookUp) -> Iterator[ContextModel]:
+def runner_of(model: PreTrainedModel, texts: LookUps, method: Method, look_up: LookUp) -> Iterator[ContextModel]:
     """The model with a method in force, as long as the block runs."""
-    runner = ContextModel(model, policy=method.policy(), attention=method.attention(look_up))
+    streaming = _nearby(model, texts, len(look_up.context)) if method.name == PROFILED else None
+    runner = ContextModel(model, policy=method.policy(), attention=method.attention(look_up, streaming))
     try:
         yield runner
     finally:
@@ -33,7 +39,7 @@ def runner_of(model: PreTrainedModel, method: Method, look_up: LookUp) -> Iterat
 
 def measure(model: PreTrainedModel, texts: LookUps, method: Method, look_up: LookUp) -> Cell:
     """Read the context and ask its questions."""
-    with runner_of(model, method, look_up) as runner:
+    with runner_of(model, texts, method, look_up) as runner:
         _wait(runner)
         began = time.perf_counter()
         context, _ = runner.context(look_up.context)
@@ -47,6 +53,18 @@ def measure(model: PreTrainedModel, texts: LookUps, method: Method, look_up: Loo
             first_ms.append(waited)
         keys = _keys_read(runner, context, look_up.questions[:4])
     return Cell(tuple(right), read_s, float(np.median(first_ms)), held, keys)
+
+
+def _nearby(model: PreTrainedModel, texts: LookUps, length: int) -> Tensor:
+    """KV heads with most of their attention nearby, (layers, Hkv), in a text that is measured nowhere else."""
+    known = _PROFILES.setdefault(model, {})
+    if length not in known:
+        look_up = texts.draw(length, _PROFILE_QUESTIONS, (_PROFILE_SEED, length))
+        ids = [*look_up.context, *(token for asked in look_up.questions for token in asked.ids)]
+        words: Any = model.get_input_embeddings()
+        tokens = torch.tensor([ids], device=words.weight.device)
+        known[length] = measure_local_mass(model, tokens, sinks=4, window=min(STREAMING_WINDOW, length // 2)) > 0.5
+    return known[length]
 
 
 def _reply(runner: ContextModel, texts: LookUps, context: EncodedContext, asked: Asked) -> tuple[str, float]:

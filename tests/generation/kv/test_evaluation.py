@@ -16,8 +16,8 @@ from carrel.evaluation.kv_results import DENSE, KVEvaluation  # noqa: E402
 from carrel.generation.kv import evaluation, measuring  # noqa: E402
 from carrel.generation.kv.context_model import ContextModel  # noqa: E402
 from carrel.generation.kv.evaluation import evaluate_kv, load_model  # noqa: E402
-from carrel.generation.kv.lookups import Asked, LookUp, WordLookUps  # noqa: E402
-from carrel.generation.kv.measured_methods import DEFAULTS, Method, all_methods, methods_of  # noqa: E402
+from carrel.generation.kv.lookups import Asked, LookUp, WordLookUps, look_ups  # noqa: E402
+from carrel.generation.kv.measured_methods import DEFAULTS, PROFILED, Method, all_methods, methods_of  # noqa: E402
 from carrel.generation.kv.measuring import measure  # noqa: E402
 from tests.generation.kv.needle_cases import WORDS, letter_tokenizer, save, word_tokenizer  # noqa: E402
 
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.extras
 torch.set_num_threads(1)
 LENGTH = 128
 BYTES = 2 * 2 * 2 * LENGTH * 16 * 4  # keys and values, layers, heads, tokens, dimension, float32
-OURS = ("int8", "int4", "paged", "paged4", "clustered", "clustered2", "lambda")
+OURS = ("int8", "int4", "paged", "paged4", "paged4heads", "clustered", "clustered2", "lambda")
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +78,8 @@ def test_every_method_has_a_row_at_every_budget(measured: KVEvaluation) -> None:
 def test_dense_is_never_wrong_and_so_is_what_reads_everything(measured: KVEvaluation) -> None:
     assert measured.figures(row_of(measured, DENSE)).right.mean == 1
     for name in ("random", *OURS[2:]):
+        if name == PROFILED:  # some of its heads never read everything
+            continue
         figures = measured.figures(row_of(measured, name, 1))
         assert figures.right.mean == 1, name
         assert figures.keys == 1, name
@@ -98,7 +100,8 @@ def test_keys_that_are_read(measured: KVEvaluation) -> None:
     assert keys[DENSE] == keys["int8"] == keys["int4"] == 1
     assert keys["random"] == 1 / 8
     for name in OURS[2:]:
-        assert keys[name] == pytest.approx(1 / 8), name  # the question's four come on top
+        if name != PROFILED:  # in a random model, any heads may look nearby
+            assert keys[name] == pytest.approx(1 / 8), name  # the question's four come on top
 
 
 def test_memory_is_what_is_held(measured: KVEvaluation) -> None:
@@ -340,3 +343,19 @@ def test_english_end_to_end(tmp_path: Path) -> None:
     assert found.manifest.task == "English, 2 hops"
     assert [row.method for row in found.rows] == [DENSE, "random", "int8"]
     assert found.figures(found.rows[0]).right.mean == 0  # a random model knows nothing
+
+
+def test_the_needle_model_finds_what_is_kept_and_read() -> None:
+    """What the documentation's table says, at a small size: the shipped model answers nearly everything or nothing."""
+    folder = Path(__file__).resolve().parents[2] / "models" / "needle_lm"
+    needle, tokenizer = load_model(folder)
+    found = evaluate_kv(
+        needle, look_ups(folder, tokenizer), names=["int8", "paged4", PROFILED, "clustered", "lambda"],
+        budgets=(1 / 8,), lengths=(512,), contexts=2, questions=20,
+    )  # fmt: skip
+    right = {row.method: found.figures(row).right.mean for row in found.rows}
+    keys = {row.method: found.figures(row).keys for row in found.rows}
+    assert right[DENSE] == right["int8"] == 1
+    assert min(right[name] for name in ("paged4", PROFILED, "clustered")) >= 0.95
+    assert max(right["random"], right["lambda"]) < 0.5
+    assert keys[PROFILED] < keys["paged4"]  # the first layer looks nearby
