@@ -34,8 +34,9 @@ Methods = Annotated[
     typer.Option(
         "--methods",
         metavar="NAME,...",
-        help="KV policies (int8, snapkv, snapkv+int8, ...) and attentions (paged, paged4, paged4heads, clustered, clustered2,"
-        " lambda); all for every press of kvpress. Rows for dense and random eviction are always there.",
+        help="KV policies (int8, snapkv, snapkv+int8, ...) and attentions (paged, paged4, paged4heads,"
+        " clustered, clustered2, lambda); all for every press of kvpress. Rows for dense and random eviction are"
+        " always there.",
     ),
 ]
 Budgets = Annotated[
