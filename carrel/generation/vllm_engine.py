@@ -315,8 +315,17 @@ def _close_all() -> None:
 
 def _shut_down(engine: AsyncLLM) -> None:
     """End an engine once. What vLLM keeps of its loading may keep the engine, too, until its module is taken apart."""
+    handler = getattr(engine, "output_handler", None)
+    if handler is not None and not engine.get_num_unfinished_requests():
+        portal().call(_cancelled(handler))  # or it reports that the engine has died; requests in flight have to hear so
     engine.shutdown()
     engine.shutdown = lambda timeout=None: None  # its destructor calls this
+
+
+async def _cancelled(task: asyncio.Task[None]) -> None:
+    """Cancel a task of this loop and wait for its end."""
+    task.cancel()
+    await asyncio.wait([task])
 
 
 def _timings(metrics: Any) -> dict[str, float]:
