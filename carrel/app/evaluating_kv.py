@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
+from dataclasses import replace
 from fractions import Fraction
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from carrel.app import options as given
-from carrel.app.console import complain, emit, note, show, warn
+from carrel.app.console import complain, emit, note, show, stdout, warn
 from carrel.app.failing import Code
 from carrel.app.progress import shown_progress
 from carrel.errors import InputError, MissingDependencyError
@@ -20,6 +23,8 @@ from carrel.inputs import check_source
 
 if TYPE_CHECKING:
     from carrel.evaluation.kv_results import KVEvaluation
+
+RESULTS, FIGURE = "results.json", "accuracy"  # files in --output; the figure in each of FORMATS
 
 
 def _folder(text: str) -> Path:
@@ -35,8 +40,8 @@ Methods = Annotated[
         "--methods",
         metavar="NAME,...",
         help="KV policies (int8, snapkv, snapkv+int8, ...) and attentions (paged, paged4, paged4heads,"
-        " clustered, clustered2, lambda); all for every press of kvpress. Rows for dense and random eviction are"
-        " always there.",
+        " clustered, clustered2, lambda); all for every tested press of kvpress. Rows for dense and random"
+        " eviction are always there.",
     ),
 ]
 Budgets = Annotated[
@@ -80,13 +85,18 @@ def evaluate_kv(
     """
     shares, sizes = _shares(budgets), _sizes(lengths)
     _need("torch", "transformers")
-    if output is not None and output.exists() and not output.is_dir():
-        raise InputError(f"--output is a folder, and {output} is a file")
+    asked = None if methods is None else [name.strip() for name in methods.split(",") if name.strip()]
+    if asked == []:
+        raise InputError("--methods names no method: name some, such as int8,snapkv, or dense for the baselines alone")
+    _check_writable(output)
     with shown_progress(quiet) as tell:
         tell("loading the model", 0, None, "")
         from carrel.generation.kv.evaluation import evaluate_kv as run
         from carrel.generation.kv.evaluation import load_model
         from carrel.generation.kv.lookups import look_ups
+        from carrel.generation.kv.measured_methods import chosen_methods
+
+        names, left_out = (None, {}) if asked is None else chosen_methods(asked)
 
         loaded, tokenizer = load_model(model, device=device, dtype=dtype)
         texts = look_ups(model, tokenizer, 2 if two_hop else 1)
@@ -95,23 +105,17 @@ def evaluate_kv(
             tell(model.name, done, total, f"{100 * done // max(1, total)} %, {what}")
 
         found = run(
-            loaded, texts, names=_names(methods), budgets=shares, lengths=sizes, contexts=contexts,
+            loaded, texts, names=names, budgets=shares, lengths=sizes, contexts=contexts,
             questions=questions, seed=seed, progress=progress,
         )  # fmt: skip
-    files = _write(found, output)
-    _show(found, files, as_json=as_json)
+    found = replace(found, manifest=replace(found.manifest, left_out={**left_out, **found.manifest.left_out}))
+    failure = _tell(found, output, as_json=as_json)
+    if failure:
+        complain(failure)
+        raise typer.Exit(int(Code.FAILED))
     if found.manifest.interrupted:
         complain("interrupted: these are the figures until then")
         raise typer.Exit(int(Code.INTERRUPTED))
-
-
-def _names(text: str | None) -> list[str] | None:
-    if text is None:
-        return None
-    from carrel.generation.kv.measured_methods import all_methods
-
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    return [each for name in names for each in (all_methods() if name == "all" else (name,))]
 
 
 def _shares(text: str) -> list[float]:
@@ -134,29 +138,74 @@ def _need(*packages: str) -> None:
             raise MissingDependencyError(package, "torch", "carrel eval-kv")
 
 
-def _write(found: KVEvaluation, output: Path | None) -> list[str]:
-    """Write the files; without matplotlib the results alone."""
+def _check_writable(output: Path | None) -> None:
+    """Find out before anything is measured whether the files can be written. Leaves nothing behind.
+
+    Raises
+    ------
+    InputError : they cannot.
+    """
+    from carrel.evaluation.figures import FORMATS
+
+    if output is None:
+        return
+    missing = [folder for folder in (output, *output.parents) if not os.path.lexists(folder)]
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=output):
+            pass
+    except (FileExistsError, NotADirectoryError) as error:
+        there = next(folder for folder in (output, *output.parents) if os.path.lexists(folder))
+        raise InputError(f"--output is a folder, and {there} is not") from error
+    except OSError as error:
+        raise InputError(f"--output: nothing can be written in {output}: {error.strerror or error}") from error
+    finally:
+        for folder in missing:  # the deepest first
+            with suppress(OSError):
+                folder.rmdir()
+    for file in (output / name for name in (RESULTS, *(FIGURE + suffix for suffix in FORMATS))):
+        if file.is_dir():
+            raise InputError(f"--output: {file} has to be written, and it is a folder")
+        if file.exists() and not os.access(file, os.W_OK):
+            raise InputError(f"--output: {file} has to be written, and it is read-only")
+
+
+def _tell(found: KVEvaluation, output: Path | None, *, as_json: bool) -> str:
+    """Show the results and write the files; returns what went wrong with the files.
+
+    The table comes first, and what becomes of it does not keep the files from being written.
+    """
+    from carrel.evaluation.kv_report import table
+
+    files: list[str] = []
+    if as_json:
+        failure = _write(found, output, files)
+        error = {"error": {"type": "OSError", "message": failure}} if failure else {}
+        emit({**json.loads(found.to_json()), "files": files, **error})
+        return failure
+    try:
+        show(table(found, stdout().width))
+    finally:
+        failure = _write(found, output, files)
+    for file in files:
+        note(f"written: {file}")
+    return failure
+
+
+def _write(found: KVEvaluation, output: Path | None, files: list[str]) -> str:
+    """Write the files, without matplotlib the results alone, and add their paths; returns why it ended early."""
     from carrel.evaluation.kv_report import plot
 
     if output is None or not found.rows:
-        return []
-    output.mkdir(parents=True, exist_ok=True)
-    results = output / "results.json"
-    results.write_text(found.to_json(), encoding="utf-8")
-    written = [results]
+        return ""
     try:
-        written += plot(found, output / "accuracy")
+        output.mkdir(parents=True, exist_ok=True)
+        results = output / RESULTS
+        results.write_text(found.to_json(), encoding="utf-8")
+        files.append(os.fspath(results))
+        files += map(os.fspath, plot(found, output / FIGURE))
     except (InputError, MissingDependencyError) as error:
         warn(f"no figure was drawn: {error}")
-    return [os.fspath(path) for path in written]
-
-
-def _show(found: KVEvaluation, files: list[str], *, as_json: bool) -> None:
-    from carrel.evaluation.kv_report import table
-
-    if as_json:
-        emit({**json.loads(found.to_json()), "files": files})
-    else:
-        show(table(found))
-        for file in files:
-            note(f"written: {file}")
+    except OSError as error:
+        return f"{error.filename or output} cannot be written: {error.strerror or error}"
+    return ""

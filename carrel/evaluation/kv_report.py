@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from rich.box import SIMPLE_HEAD
-from rich.console import Group
+from rich.console import Console, Group
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -26,6 +28,13 @@ _COLUMNS = (
     "method", "budget", "right, %", "less dense", "keys read", "memory", "of dense", "read, s", "x dense",
     "first token, ms", "x dense",
 )  # fmt: skip
+_KEYS, _TIMES = (0, 1), (7, 8, 9, 10)  # the columns that every table begins with, and those of times
+_LAYOUTS: tuple[tuple[tuple[int, ...], ...], ...] = (
+    ((2, 3, 4, 5, 6, *_TIMES),), ((2, 3, 4, 5, 6), _TIMES), ((2, 4, 5, 6), (3, *_TIMES)), ((2, 3), (4, 5, 6), _TIMES),
+    ((2, 4), (5, 6)), ((2,),),
+)  # fmt: skip
+"""Columns of the tables below one another, for narrower and narrower terminals; the last two leave some out."""
+_NARROW = "More figures ({what}) are shown where the terminal is wider, and with --json."
 _FOOTNOTE = (
     "Right: share of the questions, with Wilson's 95 % interval, wider where contexts differ. Less dense: difference on"
     " the same questions, in points, with a bootstrap interval over contexts (over questions, of a single one). Keys"
@@ -33,6 +42,7 @@ _FOOTNOTE = (
     " bounds included; what is only masked stays in it. Times: medians over contexts, and against dense in the same"
     " contexts."
 )
+_WIDE = 10_000
 _BUSY = "The machine was busy ({load:.1f} processes at work on {cpus} CPUs): the times say little."
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#AA3377", "#E69F00", "#332288", "#56B4E9")  # Okabe-Ito, Tol
 _LineStyle = str | tuple[int, tuple[float, ...]]
@@ -43,18 +53,46 @@ _GREY, _INK, _FAINT = "#7A7A7A", "#222222", "#D9D9D9"
 _LABEL_GAP = 0.043  # of the height of a panel
 
 
-def table(found: KVEvaluation) -> Group:
-    """All rows for a terminal, a table for each length."""
+def table(found: KVEvaluation, width: int | None = None) -> Group:
+    """All rows for a terminal, a table for each length.
+
+    In ``width`` characters (None: any number) a length takes several tables where one does not fit, and in very few
+    only the main columns are shown. Method, budget and right answers always are.
+    """
+    rows = {
+        length: [(row.method, shown_budget(row.budget), *_cells(found.figures(row))) for row in found.of(length)]
+        for length in found.lengths
+    }
+    layout = next((each for each in _LAYOUTS if width is None or _width(rows, each) <= width), _LAYOUTS[-1])
     parts: list[Table | Text] = [Text(headline(found), style="bold")]
-    for length in found.lengths:
+    for length, cells in rows.items():
         parts.append(Text(f"\nContexts of {length:,} tokens", style="italic"))
-        drawn = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
-        for number, column in enumerate(_COLUMNS):
-            drawn.add_column(column, justify="right" if number else "left", no_wrap=number != 2)
-        for row in found.of(length):
-            drawn.add_row(row.method, shown_budget(row.budget), *_cells(found.figures(row)))
-        parts.append(drawn)
-    return Group(*parts, *(Text(f"\n{note}", style="dim") for note in notes(found)))
+        for number, columns in enumerate(layout):
+            parts += [Text()] * (number > 0) + [_drawn(cells, columns)]
+    shown = {*_KEYS, *(column for columns in layout for column in columns)}
+    missing = [name for column, name in enumerate(_COLUMNS) if column not in shown]
+    told = [_NARROW.format(what="; ".join(missing))] if missing else []
+    return Group(*parts, *(Text(f"\n{note}", style="dim") for note in told + notes(found)))
+
+
+def _drawn(cells: Sequence[Sequence[str]], columns: Sequence[int]) -> Table:
+    """One table of some columns. In less than it needs, only the names of methods are broken."""
+    drawn = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
+    for column in (*_KEYS, *columns):
+        name = column == 0
+        drawn.add_column(
+            _COLUMNS[column], justify="left" if name else "right", no_wrap=not name, overflow="fold" if name else "crop"
+        )
+    for row in cells:
+        drawn.add_row(*(row[column] for column in (*_KEYS, *columns)))
+    return drawn
+
+
+def _width(rows: Mapping[int, Sequence[Sequence[str]]], layout: Sequence[Sequence[int]]) -> int:
+    """Characters of the widest table."""
+    console = Console(width=_WIDE, file=io.StringIO())
+    drawn = (_drawn(cells, columns) for cells in rows.values() for columns in layout)
+    return max((Measurement.get(console, console.options, each).maximum for each in drawn), default=0)
 
 
 def headline(found: KVEvaluation) -> str:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from carrel.generation.citations import cite
 from carrel.generation.evidence import Evidence, Source
-from carrel.generation.verification import Statement, Verifier, statements_of
+from carrel.generation.verification import Statement, Verifier, claims_something, statements_of
 from carrel.retrieval.sentences import split_sentences
 from carrel.types import Citation, Passage, Span, UnsupportedMark
 
@@ -89,8 +89,10 @@ class Binder:
         unfinished = _UNFINISHED.search(self._text, max(self._open, len(self._text) - _LOOK))
         end = unfinished.start() if unfinished else len(self._text)
         tail, marks = _BRACKETS.subn(lambda match: " " * len(match[0]), self._text[self._open : end])
-        if not marks or len(split_sentences(tail)) < 2 or self._text.count("`") % 2 or "[^" in self._text:
+        if not marks or self._text.count("`") % 2 or "[^" in self._text:
             return None
+        if not any(claims_something(tail[span.start : span.end].strip()) for span in split_sentences(tail)[1:]):
+            return None  # the whole text is only taken apart where a claim has begun
         return self._text[:end]
 
     def _judge(self, statements: Sequence[Statement]) -> None:

@@ -9,6 +9,8 @@ from carrel.errors import ModelError
 from carrel.generation.messages import Message
 from carrel.tokens import truncated
 
+PLACEHOLDERS = ("A", "7")  # two questions with nothing in common, to see where a chat's stable part ends
+
 
 class ModelTokenizer:
     """A tokenizer of the transformers library (a fast one) as Carrel's; it renders chats, too."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -14,7 +16,7 @@ from carrel.errors import GenerationError, InputError, MalformedReplyError, Miss
 from carrel.generation import replies
 from carrel.generation.chat import ChatGenerator
 from carrel.generation.messages import INSTRUCTIONS, Message, Placement, finish_reason
-from carrel.generation.model_tokenizer import ModelTokenizer
+from carrel.generation.model_tokenizer import PLACEHOLDERS, ModelTokenizer
 from carrel.tokens import Tokenizer
 from carrel.types import Completion, Event, Prompt, TextEvent, Usage
 
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     from carrel.generation.kv.contexts import EncodedContext
     from carrel.generation.kv.policies import KVPolicy
 
-_PLACEHOLDERS = ("A", "7")  # two questions with nothing in common, to see where a chat's stable part ends
+_TRIMMED = 8  # tokens; what may differ between questions where a chat's stable part ends
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,10 +109,9 @@ class TransformersGenerator(ChatGenerator):
         from carrel.generation.kv.attentions import make_attention
         from carrel.generation.kv.policies import make_policy
 
-        if not temperature >= 0:
-            raise InputError(f"temperature is 0 or more, not {temperature!r}")
-        if not isinstance(model, (str, Path)) and tokenizer is None:
-            raise InputError("A model that is loaded already needs its tokenizer: tokenizer=...")
+        _check_arguments(temperature, seed, stop, stored_bits, context_bytes, context_window, contexts)
+        if not isinstance(model, (str, Path)):
+            _check_loaded(model, tokenizer, device, dtype)
         self.model = str(model) if isinstance(model, (str, Path)) else type(model).__name__
         self._source, self._tokenizer_source = model, tokenizer
         self._device, self._dtype = device, dtype
@@ -138,30 +139,26 @@ class TransformersGenerator(ChatGenerator):
             return self._loaded
 
     def _load(self) -> LoadedModel:
-        import torch
-        from transformers import AutoModelForCausalLM, AutoTokenizer
-
         from carrel.generation.kv.context_model import ContextModel
+        from carrel.generation.kv.decoding import ends_of
+        from carrel.generation.kv.loading import load_model
 
         model: Any = self._source
         tokenizer: Any = self._tokenizer_source
-        try:
-            if isinstance(model, (str, Path)):
-                device = self._device or ("cuda" if torch.cuda.is_available() else "cpu")
-                tokenizer = tokenizer if tokenizer is not None else str(model)
-                model = AutoModelForCausalLM.from_pretrained(str(model), dtype=self._dtype)
-                model.to(device)
-            if isinstance(tokenizer, (str, Path)):
-                tokenizer = AutoTokenizer.from_pretrained(str(tokenizer))
-        except Exception as error:
-            raise ModelError(f"transformers cannot load {self.model}: {replies.reason_of(error, 400)}") from error
+        if isinstance(model, (str, Path)):
+            _check_folder(Path(model))
+            model, tokenizer = load_model(model, device=self._device, dtype=self._dtype, tokenizer=tokenizer)
+        elif isinstance(tokenizer, (str, Path)):
+            tokenizer = _tokenizer_of(tokenizer)
         ours = ModelTokenizer(tokenizer, Path(self.model).name)
         ours.check_chat(self.model)
         model.eval()
-        window = self._window or getattr(model.config.get_text_config(decoder=True), "max_position_embeddings", None)
+        window = self._window
+        if window is None:
+            window = getattr(model.config.get_text_config(decoder=True), "max_position_embeddings", None)
         if window is None:
             raise ModelError(f"{self.model} does not say how much it reads: give context_window=...")
-        return LoadedModel(ContextModel(model, **self._kept), ours, window, _ends(model, tokenizer))
+        return LoadedModel(ContextModel(model, **self._kept), ours, window, ends_of(model, tokenizer))
 
     @property
     def context_window(self) -> int | None:  # type: ignore[override]
@@ -200,33 +197,45 @@ class TransformersGenerator(ChatGenerator):
 
     def _replied(self, prompt: Prompt) -> Iterator[str | Completion]:
         """The text piece by piece, then all of it."""
-        import torch
-
         loaded = self.loaded
         try:
             yield from self._generated(prompt, loaded)
-        except torch.OutOfMemoryError as error:
+        except Exception as error:
+            if type(error).__name__ != "OutOfMemoryError":
+                raise
             raise GenerationError(
                 f"{self.model} ran out of memory. Use fewer tokens, kv='int8', a smaller context_bytes"
                 f" ({self._kept['limit_bytes']:,} now), or a smaller model."
             ) from error
 
     def _generated(self, prompt: Prompt, loaded: LoadedModel) -> Iterator[str | Completion]:
-        from carrel.generation.kv.decoding import Sampler, Speech
-
-        reply, sampler = Reply(), Sampler(self._temperature, self._seed)
+        reply = Reply()
         ids = _chat_ids(loaded.tokenizer, self.messages(prompt))
         room = self.room(len(ids), loaded.window, self.model)
         context, was_there = loaded.runner.context(self._context_ids(prompt, ids, loaded.tokenizer))
         text = loaded.runner.begin(context, ids[len(context.ids) :])
-        shared = loaded.runner.shared(text)
-        speech = Speech(lambda tokens: str(loaded.tokenizer.inner.decode(tokens, skip_special_tokens=True)), self._stop)
+        cached = loaded.runner.shared(text) + (len(context.ids) if was_there else 0)
+        try:
+            yield from self._said(text, room, reply, loaded)
+        finally:
+            loaded.runner.end(text)
+        if prompt.schema is not None and reply.reason == "stop":
+            _check_json(self.model, reply.text)
+        usage = Usage(len(ids), reply.tokens, cached, loaded.tokenizer.name)
+        yield self._completion(reply, usage, text, was_there)
+
+    def _said(self, text: Continuation, room: int, reply: Reply, loaded: LoadedModel) -> Iterator[str]:
+        """The reply piece by piece; ``reply`` is all of it at the end."""
+        from carrel.generation.kv.decoding import Sampler, Speech
+
+        sampler = Sampler(self._temperature, self._seed)
+        speech = Speech(lambda tokens: _decoded(loaded.tokenizer, tokens), self._stop)
         while reply.tokens < room:
             chosen = sampler.pick(loaded.runner.logits(text))
             reply.first_s = reply.first_s or time.perf_counter() - reply.began
             reply.tokens += 1
             if self._logprobs:
-                reply.logprobs.append((str(loaded.tokenizer.inner.decode([chosen.token])), chosen.logprob))
+                reply.logprobs.append((loaded.tokenizer.inner.decode([chosen.token]), chosen.logprob))
             if chosen.token in loaded.ends:
                 reply.reason = "stop"
                 break
@@ -240,11 +249,6 @@ class TransformersGenerator(ChatGenerator):
         if piece := speech.end():
             reply.text += piece
             yield piece
-        if prompt.schema is not None and reply.reason == "stop":
-            _check_json(self.model, reply.text)
-        cached = shared + (len(context.ids) if was_there else 0)
-        usage = Usage(len(ids), reply.tokens, cached, loaded.tokenizer.name)
-        yield self._completion(reply, usage, text, was_there)
 
     def _completion(self, reply: Reply, usage: Usage, text: Continuation, was_there: bool) -> Completion:
         metrics = {"first_token_s": reply.first_s, "decode_s": time.perf_counter() - reply.began - reply.first_s}
@@ -265,12 +269,26 @@ class TransformersGenerator(ChatGenerator):
         system = self.messages(bare)[0].content
         known = self._stable.get(system)
         if known is None:
-            first, second = (_chat_ids(tokenizer, self.messages(replace(bare, question=q))) for q in _PLACEHOLDERS)
+            first, second = (_chat_ids(tokenizer, self.messages(replace(bare, question=q))) for q in PLACEHOLDERS)
             known = tuple(first[: common_length(first, second)])
-        if tuple(ids[: len(known)]) != known:  # this question's first letters make one token with what is before them
-            known = known[: common_length(known, ids)]
+        if tuple(ids[: len(known)]) != known:
+            shorter = known[: common_length(known, ids)]
+            if len(known) - len(shorter) > _TRIMMED:  # a template that puts the system part behind the history
+                return ()
+            known = shorter  # this question's first letters make one token with what is before them
         self._stable = {system: known}
         return known
+
+    def forget(self, prompt: Prompt | None = None) -> int:
+        """Forget the context of a prompt, or all contexts, in memory and in the folder; how many files went.
+
+        The files hold what the model keeps of the documents, and their text as token ids.
+        """
+        loaded = self.loaded
+        if prompt is None:
+            return loaded.runner.forget()
+        ids = _chat_ids(loaded.tokenizer, self.messages(prompt))
+        return loaded.runner.forget(self._context_ids(prompt, ids, loaded.tokenizer))
 
 
 def _measured(context: EncodedContext, was_there: bool) -> dict[str, float]:
@@ -296,13 +314,6 @@ def _chat_ids(tokenizer: ModelTokenizer, messages: Sequence[Message]) -> list[in
     return _chat_ids(tokenizer, [first, *messages[2:]])
 
 
-def _ends(model: PreTrainedModel, tokenizer: Any) -> frozenset[int]:
-    """The tokens that end a reply."""
-    found = getattr(model.generation_config, "eos_token_id", None)
-    found = tokenizer.eos_token_id if found is None else found
-    return frozenset([] if found is None else [found] if isinstance(found, int) else found)
-
-
 def _check_json(model: str, text: str) -> None:
     try:
         json.loads(text)
@@ -320,9 +331,59 @@ def _last(pieces: Iterator[str | Completion]) -> Completion:
     return completion
 
 
+def _decoded(tokenizer: ModelTokenizer, tokens: list[int]) -> str:
+    return str(tokenizer.inner.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False))
+
+
+def _check_arguments(
+    temperature: object, seed: object, stop: object, bits: object, size: object, window: object, folder: object
+) -> None:
+    """Raise InputError for what could not be used later."""
+    if isinstance(temperature, bool) or not isinstance(temperature, (int, float)) or not 0 <= temperature < math.inf:
+        raise InputError(f"temperature is a number, 0 or more, not {temperature!r}")
+    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int)):
+        raise InputError(f"seed is a whole number or None, not {seed!r}")
+    if isinstance(stop, str) or not isinstance(stop, Sequence) or not all(isinstance(text, str) for text in stop):
+        raise InputError(f"stop is a list of texts, not {stop!r}: write [{stop!r}] for a single one")
+    if bits not in (16, 8, 4):
+        raise InputError(f"stored_bits is 16, 8 or 4, not {bits!r}")
+    for name, number in (("context_bytes", size), ("context_window", window)):
+        if number is not None and (isinstance(number, bool) or not isinstance(number, int) or number < 1):
+            raise InputError(f"{name} is a whole number above 0, not {number!r}")
+    if folder == "":
+        raise InputError("contexts is a folder, or None to keep contexts in memory alone")
+
+
+def _check_loaded(model: Any, tokenizer: Any, device: str | None, dtype: str) -> None:
+    """Raise InputError where a model that is loaded already is none, or comes with arguments for loading one."""
+    if not hasattr(model, "forward"):
+        raise InputError(f"model is a folder, a name, or a model of the transformers library, not {model!r:.80}")
+    if tokenizer is None:
+        raise InputError("A model that is loaded already needs its tokenizer: tokenizer=...")
+    if device is not None or dtype != "auto":
+        raise InputError("device and dtype are for a model that is loaded here: this one is on its device, in its type")
+
+
+def _check_folder(path: Path) -> None:
+    """Raise ModelError for what looks like a folder and holds no model; a name may be one of the local cache."""
+    if path.is_dir() and not (path / "config.json").is_file():
+        raise ModelError(f"transformers cannot load {path}: the folder has no config.json")
+    if not path.exists() and (path.is_absolute() or len(path.parts) > 2 or str(path).startswith(".")):
+        raise ModelError(f"transformers cannot load {path}: there is no such folder")
+
+
+def _tokenizer_of(source: str | Path) -> Any:
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(str(source), local_files_only=True)
+    except Exception as error:
+        raise ModelError(f"transformers cannot load the tokenizer {source}: {replies.reason_of(error, 400)}") from error
+
+
 def _need_torch() -> None:
     for package in ("torch", "transformers"):
         try:
-            __import__(package)
+            import_module(package)
         except ModuleNotFoundError as error:
             raise MissingDependencyError(package, "torch", "A model in this process") from error

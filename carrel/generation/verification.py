@@ -199,7 +199,7 @@ def statements_of(answer: str, passages: int = 0) -> list[Statement]:
     owners: list[tuple[int, int | None]] = []  # where a sentence begins that marks belong to, and which claim it is
     for span in split_sentences(text):
         span, part = trimmed(span.start, text[span.start : span.end])
-        if _claims_something(part):
+        if claims_something(part):
             owners.append((span.start, len(out)))
             out.append((span, " ".join(part.split())))
         elif _asks_or_declines(part):
@@ -222,7 +222,7 @@ def _is_mark(text: str, mark: Mark, passages: int) -> bool:
     return text[mark.start - 1 : mark.start].isalpha() or bool(_SENTENCE_END.search(text[: mark.start][-9:]))
 
 
-def _claims_something(sentence: str) -> bool:
+def claims_something(sentence: str) -> bool:
     """Not a question, a heading, a phrase without words, or a word that the documents do not say."""
     if _asks_or_declines(sentence):
         return False

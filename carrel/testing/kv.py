@@ -109,6 +109,33 @@ class SparseAttentionConformance(ABC):
     def test_what_it_says_of_itself(self) -> None:
         method = self.make(64)
         assert method.name and method.citation
+        assert method.prefill_label == self.make(64).prefill_label
+
+    def test_the_label_says_whether_a_context_is_read_densely(self) -> None:
+        import torch
+
+        from carrel.generation.kv.base import dense_attention
+
+        generator = torch.Generator().manual_seed(0)
+        query, key, value = (torch.randn(1, heads, 150, 8, generator=generator) for heads in (4, 2, 2))
+        method = self.make(32)
+        found = method.attend(0, query, key, value)
+        assert torch.allclose(found, dense_attention(query, key, value, 8**-0.5), atol=1e-5) != bool(
+            method.prefill_label
+        )
+
+    def test_a_text_without_a_context_is_answered(self) -> None:
+        import torch
+
+        from carrel.generation.kv.context_model import ContextModel
+
+        runner = ContextModel(tiny_model(), attention=self.make(32))
+        context, _ = runner.context([])
+        text = runner.begin(context, list(range(60)))
+        for token in (2, 3, 4):
+            assert torch.isfinite(runner.logits(text)).all()
+            text.rest.append(token)
+        runner.close()
 
     def test_everything_is_dense(self) -> None:
         import torch

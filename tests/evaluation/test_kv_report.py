@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -36,11 +37,33 @@ def cells(right: str, share: float) -> dict[int, Cell]:
     return {number: Cell(answers, 0.25, 8 * share, int(4_000_000 * share), share) for number in range(2)}
 
 
-def printed(found: KVEvaluation) -> str:
-    console = Console(width=400, highlight=False)
+def printed(found: KVEvaluation, width: int | None = None) -> str:
+    console = Console(width=width or 400, highlight=False)
     with console.capture() as captured:
-        console.print(table(found))
+        console.print(table(found, width))
     return captured.get()
+
+
+def long_names() -> KVEvaluation:
+    """With the widest cells that are usual."""
+    found = made()
+    names = {"random": "expected_attention", "paged": "streaming_llm+int8"}
+    rows = [replace(row, method=names.get(row.method, row.method)) for row in found.rows]
+    worst = (row.method == "streaming_llm+int8" and row.budget == 0.25 for row in rows)
+    return replace(
+        found, rows=tuple(replace(r, cells=cells("0000", 0.25)) if w else r for r, w in zip(rows, worst, strict=True))
+    )
+
+
+def tables(text: str) -> list[list[str]]:
+    """The lines of each table, its header first."""
+    found: list[list[str]] = []
+    for line in text.split("Right: share")[0].splitlines():
+        if line.startswith("method"):
+            found.append([line])
+        elif found and line.startswith(("dense", "int8", "expected", "streaming")):
+            found[-1].append(line)
+    return found
 
 
 def test_the_table_has_a_row_for_each_method_at_each_budget() -> None:
@@ -52,6 +75,49 @@ def test_the_table_has_a_row_for_each_method_at_each_budget() -> None:
         "paged", "1/4", "50.0 [21.5, 78.5]", "-50.0 [-50.0, -50.0]", "25.0 %", "1.00 MB", "25.0 %", "0.250", "1.00",
         "2.00", "0.25",
     ]  # fmt: skip
+
+
+COLUMNS = {
+    60: ["right, % keys read", "memory of dense"],
+    80: ["right, % less dense", "keys read memory of dense", "read, s x dense first token, ms x dense"],
+    100: ["right, % keys read memory of dense", "less dense read, s x dense first token, ms x dense"],
+    120: ["right, % less dense keys read memory of dense", "read, s x dense first token, ms x dense"],
+    160: ["right, % less dense keys read memory of dense read, s x dense first token, ms x dense"],
+}
+
+
+@pytest.mark.parametrize("width", sorted(COLUMNS))
+def test_the_columns_of_a_terminal(width: int) -> None:
+    text = printed(long_names(), width)
+    assert max(map(len, text.splitlines())) <= width
+    assert "…" not in text
+    drawn = tables(text)
+    assert [" ".join(lines[0].split()) for lines in drawn] == [f"method budget {c}" for c in COLUMNS[width]] * 2
+    for lines in drawn:
+        assert [line.split()[:2] for line in lines[3:]] == [
+            [name, budget] for name in ("expected_attention", "streaming_llm+int8") for budget in ("1/2", "1/4")
+        ]
+    whole = tables(printed(long_names()))
+    for place in range(1, 7):  # the same cells, in one table or in several
+        cells = [cell for lines in drawn[: len(drawn) // 2] for cell in lines[place].split()[1:]]
+        assert set(cells) <= set(whole[0][place].split())
+        right = re.search(r"\d+\.\d \[\S+ \S+\]", whole[0][place])
+        assert right is not None and right[0] in drawn[0][place]
+    assert ("More figures (less dense; read, s;" in text) == (width < 80)
+
+
+@pytest.mark.parametrize("width", range(40, 160, 7))
+def test_method_budget_and_right_never_go(width: int) -> None:
+    long = made()
+    name = "criticalkv_non_causal_attention"
+    rows = tuple(replace(row, method=name) if row.method == "paged" else row for row in long.rows)
+    text = printed(replace(long, rows=rows), width)
+    assert max(map(len, text.splitlines())) <= width
+    lines = [line for line in text.splitlines() if "50.0 [21.5, 78.5]" in line and line.startswith("c")]
+    assert [name.startswith(line.split()[0]) for line in lines] == [True] * 4
+    assert [line.split()[1] for line in lines] == ["1/2", "1/4"] * 2
+    if width >= 60:
+        assert {line.split()[0] for line in lines} == {name}
 
 
 def test_what_a_reader_should_know() -> None:

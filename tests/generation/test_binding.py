@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import carrel
+from carrel.generation import binding
 from carrel.generation.binding import Binder, Bound, bind
 from carrel.generation.citations import cite
 from carrel.generation.evidence import Evidence
@@ -245,6 +246,22 @@ def test_what_was_judged_early_is_not_judged_again() -> None:
     assert [sorted(passages) for _, passages in verifier.asked] == [[1], [1], [2]]
     binder.finish(text)
     assert [sorted(passages) for _, passages in verifier.asked[3:]] == [[2]]
+
+
+def test_the_whole_is_taken_apart_only_where_a_claim_has_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed: list[str] = []
+
+    def counting(text: str, passages: int = 0) -> list[Statement]:
+        parsed.append(text)
+        return statements_of(text, passages)
+
+    monkeypatch.setattr(binding, "statements_of", counting)
+    binder = Binder(PASSAGES, None, RuleVerifier())
+    for character in "The pier was built in 1894 [1]. " + "Is it old? " * 30:
+        assert binder.add(character) == []
+    assert parsed == []
+    found = [span for character in "The ferry leaves at nine. " for span, _ in binder.add(character)]
+    assert len(found) == 1 and len(parsed) < 3
 
 
 def test_a_text_without_marks_is_not_looked_at() -> None:

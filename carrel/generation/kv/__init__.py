@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from carrel.errors import MissingDependencyError
 
 if TYPE_CHECKING:
+    from carrel.generation.kv.application import apply
     from carrel.generation.kv.base import Choice, SparseAttention
     from carrel.generation.kv.clustered import ClusteredAttention
     from carrel.generation.kv.paged import PagedAttention
@@ -26,6 +27,7 @@ _HOMES = {
     "LambdaAttention": "sinks",
     "PagedAttention": "paged",
     "SparseAttention": "base",
+    "apply": "application",
     "measure_local_mass": "profiles",
     "streaming_heads": "profiles",
 }
@@ -37,6 +39,7 @@ __all__ = [
     "LambdaAttention",
     "PagedAttention",
     "SparseAttention",
+    "apply",
     "measure_local_mass",
     "streaming_heads",
 ]

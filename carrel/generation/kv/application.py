@@ -22,7 +22,7 @@ except ModuleNotFoundError as error:
 
 IMPLEMENTATION = "carrel_sparse"
 _REFUSED = ("sliding_window", "softcap", "position_bias", "s_aux", "chunk_size", "output_attentions")
-_APPLIED: weakref.WeakKeyDictionary[nn.Module, Applied] = weakref.WeakKeyDictionary()
+_APPLIED = "_carrel_applied"  # on each attention module: a table of our own would keep a dropped model for good
 
 
 class Applied:
@@ -53,7 +53,7 @@ class Applied:
         ALL_ATTENTION_FUNCTIONS.register(IMPLEMENTATION, _attention)
         ALL_MASK_ATTENTION_FUNCTIONS.register(IMPLEMENTATION, _mask)
         for module in self._layers:
-            _APPLIED[module] = self
+            vars(module)[_APPLIED] = self
         self.model.set_attn_implementation(IMPLEMENTATION)
         if self.model.config._attn_implementation != IMPLEMENTATION:
             self.remove()
@@ -69,7 +69,8 @@ class Applied:
         if self.model.config._attn_implementation == IMPLEMENTATION:
             self.model.set_attn_implementation(self._before)
         for module in self._layers:
-            _APPLIED.pop(module, None)
+            if vars(module).get(_APPLIED) is self:
+                del vars(module)[_APPLIED]
         self.method.restart()
         self._cache = self._newest = None
 
@@ -80,13 +81,17 @@ class Applied:
         ------
         InputError : the cache does not hold its keys as they are (quantised, or of fixed size).
         """
-        keys = [getattr(layer, "keys", None) for layer in cache.layers]
-        self.fit_keys([_whole(key, cache.get_seq_length(), length) for key in keys])
+        self._check_count(len(cache.layers))
+        whole = cache.get_seq_length()
+        if length is not None and not 0 < length <= whole:
+            raise InputError(f"The context is 1 to {whole} tokens of the cache, not {length}.")
+        for number, layer in enumerate(cache.layers):  # one at a time: a packed layer is unpacked while it is asked
+            self.method.fit(number, _whole(getattr(layer, "keys", None), whole, length))
+        self._cache = None
 
     def fit_keys(self, keys: Sequence[Tensor]) -> None:
         """As ``fit``, from the keys of each layer, (B, Hkv, C, D)."""
-        if len(keys) != len(self._layers):
-            raise InputError(f"The context has keys for {len(keys)} layers, the model has {len(self._layers)}.")
+        self._check_count(len(keys))
         for layer, key in enumerate(keys):
             self.method.fit(layer, key)
         self._cache = None
@@ -94,9 +99,13 @@ class Applied:
     def attend(self, module: nn.Module, query: Tensor, key: Tensor, value: Tensor, scaling: float | None) -> Tensor:
         """Attention of one layer, (B, H, Q, D)."""
         layer = self._layers[module]
-        if layer == self._last and self.method.follows_keys:
+        followed = layer == self._last and self.method.follows_keys
+        if followed:
             self._check_order(query, key)
-        return self.method.attend(layer, query, key, value, scaling=scaling)
+        output = self.method.attend(layer, query, key, value, scaling=scaling)
+        if followed:  # only now: a call that failed is made again, with keys that are not its
+            self._newest = key[:, :, -1].clone()
+        return output
 
     def _follow(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Before each call of the model: a cache other than the last one is a new sequence."""
@@ -114,7 +123,10 @@ class Applied:
                 "The keys in the cache changed between two steps (beam search reorders them). "
                 "Sparse attention follows sequences that only grow: use one beam, or a new cache."
             )
-        self._newest = key[:, :, -1].clone()
+
+    def _check_count(self, layers: int) -> None:
+        if layers != len(self._layers):
+            raise InputError(f"The context has keys for {layers} layers, the model has {len(self._layers)}.")
 
 
 def apply(model: PreTrainedModel, method: SparseAttention) -> Applied:
@@ -147,11 +159,16 @@ def apply(model: PreTrainedModel, method: SparseAttention) -> Applied:
             layers[module] = layer
     if not layers:
         raise InputError(f"{type(model).__name__} has no attention layers of the kind that can be replaced.")
-    if any(module in _APPLIED for module in layers):
+    if is_applied(model):
         raise InputError("This model's attention is sparse already: remove() the method it has first.")
     applied = Applied(model, method, layers)
     applied.install()
     return applied
+
+
+def is_applied(model: nn.Module) -> bool:
+    """Whether a model's attention is sparse now, through ``apply``."""
+    return any(_APPLIED in vars(module) for module in model.modules())
 
 
 def inverse_frequencies(model: PreTrainedModel) -> Tensor:
@@ -184,7 +201,7 @@ def _attention(
 
     The order of the arguments is that of kvpress, which wraps every attention there is and passes six by position.
     """
-    applied = _APPLIED.get(module)
+    applied: Applied | None = vars(module).get(_APPLIED)
     if applied is None:
         raise InputError(f"The implementation {IMPLEMENTATION!r} works through apply(model, method) only.")
     refused = [name for name in _REFUSED if options.get(name)]
@@ -222,6 +239,4 @@ def _mask(
 def _whole(key: Any, length: int, wanted: int | None) -> Tensor:
     if not isinstance(key, Tensor) or key.ndim != 4 or key.shape[2] != length:
         raise InputError("This cache does not hold its keys as they are. Give them to fit_keys, layer by layer.")
-    if wanted is not None and not 0 < wanted <= length:
-        raise InputError(f"The context is 1 to {length} tokens of the cache, not {wanted}.")
     return key[:, :, :wanted]

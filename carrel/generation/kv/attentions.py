@@ -26,6 +26,8 @@ def make_attention(spec: str | SparseAttention | None) -> SparseAttention | None
     """
     if spec is None or isinstance(spec, SparseAttention):
         return spec
+    if not isinstance(spec, str):
+        raise InputError(f"attention is a text such as 'paged:1024' or a SparseAttention, not {spec!r:.80}")
     name, _, knob = spec.partition(":")
     if name == "dense" and not knob:
         return None

@@ -47,7 +47,8 @@ class SparseAttention(ABC):
 
     A call with more than ``sparse_queries`` queries (prefill) is dense. State is kept by layer and grows with the keys.
     One object follows one batch of sequences at a time: a call whose past is not what the layer has seen, or
-    ``restart``, begins a new one. ``reset`` also forgets the fixed context.
+    ``restart``, begins a new one. ``reset`` also forgets the fixed context. A method that ``needs_context`` is dense
+    without one.
 
     Parameters
     ----------
@@ -57,6 +58,7 @@ class SparseAttention(ABC):
     name: ClassVar[str]
     citation: ClassVar[str]
     follows_keys: ClassVar[bool] = True  # False where nothing is remembered of the keys
+    needs_context: ClassVar[bool] = False  # True where nothing can be chosen before ``fit``
 
     def __init__(self, *, sparse_queries: int = 1) -> None:
         if sparse_queries < 1:
@@ -66,6 +68,14 @@ class SparseAttention(ABC):
         self.sparse_queries = sparse_queries
         self._seen: dict[int, int] = {}
         self._probes: dict[int, Probe] = {}
+
+    @property
+    def prefill_label(self) -> str:
+        """How a context is read where that is not dense, with every knob that changes it; else empty.
+
+        Contexts that were read otherwise have other keys and values: one must not serve for the other.
+        """
+        return ""
 
     @abstractmethod
     def choose(self, layer: int, query: Tensor, key: Tensor, scaling: float) -> list[Choice]:
@@ -122,11 +132,10 @@ class SparseAttention(ABC):
         check_shapes(query, key, value)
         scale = query.shape[-1] ** -0.5 if scaling is None else scaling
         past = key.shape[2] - query.shape[2]
-        if past != self._seen.get(layer):
+        if past != self._seen.pop(layer, None):  # put back at the end: after an error the layer begins anew
             self.forget(layer)
             self._recognise(layer, key)
-        probe = self._probes.get(layer)
-        if past >= (probe.length if probe else 1) and query.shape[2] <= self.sparse_queries:
+        if query.shape[2] <= self.sparse_queries and self._is_ready(layer, past):
             output = self.decode(layer, query, key, value, scale)
         else:
             output = self.prefill(layer, query, key, value, scale)
@@ -147,6 +156,11 @@ class SparseAttention(ABC):
             choices = self.choose(layer, one, key[:, :, :seen], scaling)
             outputs.append(attend_chosen(one, key, value, [(c.heads, c.index) for c in choices], scaling))
         return outputs[0] if queries == 1 else torch.cat(outputs, dim=2)
+
+    def _is_ready(self, layer: int, past: int) -> bool:
+        """Whether queries after so many keys can choose."""
+        probe = self._probes.get(layer)
+        return past >= probe.length if probe is not None else past > 0 and not self.needs_context
 
     def _recognise(self, layer: int, key: Tensor) -> None:
         probe = self._probes.get(layer)

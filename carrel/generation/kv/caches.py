@@ -13,13 +13,13 @@ from carrel.generation.kv.quantisation import Packed
 
 _Layer: Any = cache_utils.CacheLayerMixin
 _Cache: Any = cache_utils.Cache
-_ROOM = 64  # tokens; a buffer that is full grows by a quarter, at least by this
+_ROOM = 256  # tokens; a buffer that is full grows by a quarter of what follows the context, at least by this
 
 
 class GrowingLayer(_Layer):  # type: ignore[misc]
     """Keys and values in buffers with room to grow, so that a new token is written and nothing is copied.
 
-    The first ``kept`` tokens are the context, to which ``crop`` goes back.
+    What it begins with is the context, which ``crop`` never cuts.
     """
 
     is_compileable = False
@@ -29,7 +29,7 @@ class GrowingLayer(_Layer):  # type: ignore[misc]
     def __init__(self, keys: Tensor, values: Tensor) -> None:
         """Take over keys and values of a context, (1, Hkv, S, D) each; S may be 0."""
         self._keys, self._values = keys, values  # (1, Hkv, capacity, D)
-        self._length = keys.shape[2]
+        self._context = self._length = keys.shape[2]
 
     @property
     def keys(self) -> Tensor:
@@ -58,7 +58,7 @@ class GrowingLayer(_Layer):  # type: ignore[misc]
     ) -> tuple[Tensor, Tensor]:
         end = self._length + key_states.shape[2]
         if end > self._keys.shape[2]:
-            capacity = end + max(_ROOM, end // 4)
+            capacity = end + max(_ROOM, (end - self._context) // 4)
             self._keys, self._values = _grown(self.keys, capacity), _grown(self.values, capacity)
         self._keys[:, :, self._length : end] = key_states
         self._values[:, :, self._length : end] = value_states
@@ -75,11 +75,13 @@ class GrowingLayer(_Layer):  # type: ignore[misc]
         return -1
 
     def crop(self, max_length: int) -> None:
+        if max_length < self._context:
+            raise ValueError(f"a context of {self._context} tokens cannot be cut to {max_length}")
         self._length = min(self._length, max_length)
 
 
 class QuantisedLayer(_Layer):  # type: ignore[misc]
-    """A context in few bits, as the model has it only while its layer computes, and what came after it in full."""
+    """A context in few bits, as the model has it only while its layer computes, and the rest in full."""
 
     is_compileable = False
     is_sliding = False
@@ -91,22 +93,22 @@ class QuantisedLayer(_Layer):  # type: ignore[misc]
         nothing = [
             torch.empty((*p.shape[:2], 0, p.shape[3]), dtype=p.dtype, device=p.codes.device) for p in self.packed
         ]
-        self._rest = GrowingLayer(nothing[0], nothing[1])
+        self.rest = GrowingLayer(nothing[0], nothing[1])
 
     @property
     def keys(self) -> Tensor:
         """All keys so far as the model has them, (1, Hkv, S, D)."""
-        return torch.cat([self.packed[0].unpack(), self._rest.keys], dim=2)
+        return torch.cat([self.packed[0].unpack(), self.rest.keys], dim=2)
 
     @property
     def values(self) -> Tensor:
         """All values so far as the model has them, (1, Hkv, S, D)."""
-        return torch.cat([self.packed[1].unpack(), self._rest.values], dim=2)
+        return torch.cat([self.packed[1].unpack(), self.rest.values], dim=2)
 
     @property
     def size_bytes(self) -> int:
         """Memory of the packed context and of the buffers after it."""
-        return self.bytes_of(self._context) + self._rest.size_bytes
+        return self.bytes_of(self._context) + self.rest.size_bytes
 
     def bytes_of(self, kept: int) -> int:
         """Memory of the context, which is ``kept`` tokens long, alone."""
@@ -118,14 +120,14 @@ class QuantisedLayer(_Layer):  # type: ignore[misc]
     def update(
         self, key_states: Tensor, value_states: Tensor, cache_kwargs: dict[str, Any] | None = None
     ) -> tuple[Tensor, Tensor]:
-        self._rest.update(key_states, value_states)
+        self.rest.update(key_states, value_states)
         return self.keys, self.values
 
     def get_mask_sizes(self, cache_position: Tensor) -> tuple[int, int]:
         return self.get_seq_length() + int(cache_position.shape[0]), 0
 
     def get_seq_length(self) -> int:
-        return self._context + self._rest.get_seq_length()
+        return self._context + self.rest.get_seq_length()
 
     def get_max_cache_shape(self) -> int:
         return -1
@@ -133,7 +135,7 @@ class QuantisedLayer(_Layer):  # type: ignore[misc]
     def crop(self, max_length: int) -> None:
         if max_length < self._context:
             raise ValueError(f"a context of {self._context} tokens cannot be cut to {max_length}")
-        self._rest.crop(max_length - self._context)
+        self.rest.crop(max_length - self._context)
 
 
 class ContextCache(_Cache):  # type: ignore[misc]
@@ -155,6 +157,25 @@ class ContextCache(_Cache):  # type: ignore[misc]
     def bytes_of(self, kept: int) -> int:
         """Memory of a context of ``kept`` tokens alone."""
         return sum(int(layer.bytes_of(kept)) for layer in self.layers)
+
+
+Tail = list[tuple[Tensor, Tensor]]
+"""Keys and values of each layer behind some length, (1, Hkv, T, D)."""
+
+
+def tail_of(cache: Any, length: int) -> Tail:
+    """A copy of what a cache holds behind its context of ``length`` keys."""
+    taken = []
+    for layer in cache.layers:
+        full, first = (layer.rest, 0) if isinstance(layer, QuantisedLayer) else (layer, length)
+        taken.append((full.keys[:, :, first:].clone(), full.values[:, :, first:].clone()))
+    return taken
+
+
+def put_tail(cache: Any, tail: Tail) -> None:
+    """Add what ``tail_of`` took from this cache."""
+    for number, (keys, values) in enumerate(tail):
+        cache.update(keys, values, number)
 
 
 def _grown(states: Tensor, capacity: int) -> Tensor:

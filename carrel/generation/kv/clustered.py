@@ -39,6 +39,7 @@ class ClusteredAttention(SparseAttention):
 
     ``fit`` clusters the keys of the context once (k-means, each KV head for itself); every query then compares itself
     with the clusters' mean keys and reads the nearest ones up to the budget. Made for many questions over one context.
+    Without a context, or with one no longer than the sinks, attention is dense.
 
     Parameters
     ----------
@@ -54,11 +55,12 @@ class ClusteredAttention(SparseAttention):
 
     Raises
     ------
-    InputError : a parameter of no use; ``attend`` without ``fit``.
+    InputError : a parameter of no use; ``choose`` without clusters.
     """
 
     name: ClassVar[str] = "clustered"
     citation: ClassVar[str] = "Squeezed Attention, arXiv 2411.09688"
+    needs_context: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -85,12 +87,14 @@ class ClusteredAttention(SparseAttention):
         self._fitted: dict[int, Fitted] = {}
 
     def fit(self, layer: int, key: Tensor) -> None:
-        """Cluster the keys of the fixed context, (B, Hkv, C, D)."""
+        """Cluster the keys of the fixed context, (B, Hkv, C, D); one of sinks alone stays without, and dense."""
         super().fit(layer, key)
         length = key.shape[2]
         keys = key[:, :, self.sinks :].float().flatten(0, 1)  # (R, N, D)
         if keys.shape[1] == 0:
-            raise InputError(f"A context of {length} tokens has nothing to cluster after {self.sinks} sinks.")
+            self._probes.pop(layer)
+            self._fitted.pop(layer, None)
+            return
         clusters = math.ceil(keys.shape[1] / self.keys_per_cluster)
         labels = self._kmeans(keys, clusters)
         sums, sizes = sums_of(keys, labels, clusters)

@@ -11,6 +11,7 @@ import json
 import math
 import os
 import secrets
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -33,6 +34,7 @@ FORMAT = "carrel-context/1"
 PARTIAL_SUFFIX = ".partial"  # of files that a process is writing, or left when it was killed
 _ENTRY = "carrel"
 _ANEW = "Delete it; the context is read anew."
+_MALFORMED = (ValueError, LookupError, TypeError, AttributeError, RuntimeError, OverflowError)  # numbers, shapes, types
 _DTYPES = {
     "BOOL": torch.bool,
     "U8": torch.uint8,
@@ -134,13 +136,28 @@ def load_context(
         tensors = _sliced(header, numbers)
     except FileNotFoundError as error:
         raise StoredContextError(f"No context is stored at {path}.") from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (OSError, *_MALFORMED) as error:
         raise StoredContextError(f"{path} cannot be read as a stored context ({error}). {_ANEW}") from error
     if about.pop("sha256", None) != _checksum(about, tensors):
         raise StoredContextError(f"{path} is damaged: its contents do not have the checksum it names. {_ANEW}")
     if torch.device(device).type != "cpu":
         tensors = _sliced(header, numbers.to(device))
     return _record(path, about, tensors)
+
+
+def sweep(folder: str | os.PathLike[str], older_than_s: float = 3600.0) -> int:
+    """Remove what killed processes left half written in a folder; how many files.
+
+    Younger files may be another process's, which is still writing.
+    """
+    removed = 0
+    before = time.time() - older_than_s
+    for partial in Path(folder).glob(f".*{PARTIAL_SUFFIX}"):
+        with suppress(OSError):
+            if partial.stat().st_mtime < before:
+                partial.unlink()
+                removed += 1
+    return removed
 
 
 def _named(record: ContextRecord) -> dict[str, Tensor]:
@@ -256,6 +273,8 @@ def _check_use(path: Path, about: Mapping[str, Any], fingerprint: str, policy: s
 
 def _record(path: Path, about: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> ContextRecord:
     try:
+        if not about["layers"]:
+            raise ValueError("it has no layers")
         layers = []
         for number, (keys, values) in enumerate(about["layers"]):
             start = f"layers.{number}."
@@ -275,7 +294,7 @@ def _record(path: Path, about: Mapping[str, Any], tensors: Mapping[str, Tensor])
             dense_bytes=int(about["dense_bytes"]),
             hidden=int(about["hidden"]),
         )
-    except (KeyError, TypeError, ValueError, InputError) as error:
+    except (InputError, *_MALFORMED) as error:
         raise StoredContextError(f"{path} lacks a part of a stored context ({error}). {_ANEW}") from error
 
 

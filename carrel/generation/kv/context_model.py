@@ -7,6 +7,7 @@ import inspect
 import math
 import threading
 import time
+import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,9 +20,9 @@ from transformers import DynamicCache
 
 from carrel.asynchronous import stop_if_cancelled
 from carrel.errors import GenerationError, InputError
-from carrel.generation.kv.application import Applied, apply
+from carrel.generation.kv.application import Applied, apply, is_applied
 from carrel.generation.kv.base import SparseAttention
-from carrel.generation.kv.caches import ContextCache, GrowingLayer, QuantisedLayer
+from carrel.generation.kv.caches import ContextCache, GrowingLayer, QuantisedLayer, Tail, put_tail, tail_of
 from carrel.generation.kv.contexts import ContextStore, EncodedContext, Layers, alone
 from carrel.generation.kv.fingerprints import model_fingerprint
 from carrel.generation.kv.policies import Everything, KVPolicy
@@ -30,24 +31,30 @@ from carrel.generation.kv.quantisation import pack_keys, pack_values
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+_LOCKS: weakref.WeakKeyDictionary[Any, threading.RLock] = weakref.WeakKeyDictionary()  # a model's hooks are its own
 _PIECE = 2048  # tokens read at once, where a policy lets a context be read in pieces
 
 
 @dataclass(eq=False)
 class Continuation:
-    """A text in progress: the context that it begins with, and the tokens after that."""
+    """A text in progress: the context that it begins with, and the tokens after that.
+
+    ``aside`` are its keys and values behind the context while another text has its turn, ``read`` how many tokens they
+    are of; ``cache`` is its own where the model's caches cannot be cut.
+    """
 
     context: EncodedContext
     rest: list[int]
-
-    @property
-    def length(self) -> int:
-        """All tokens."""
-        return len(self.context.ids) + len(self.rest)
+    aside: Tail | None = None
+    read: int = 0
+    cache: Any = None
 
 
 class ContextModel:
-    """Runs a causal model over contexts that stay and texts that follow them. Several threads may share it.
+    """Runs a causal model over contexts that stay and texts that follow them.
+
+    Several threads may share it, and several of these one model: they take turns, token by token; a context is read in
+    one turn.
 
     Parameters
     ----------
@@ -80,22 +87,28 @@ class ContextModel:
         if self.policy.hides and attention is not None:
             raise InputError(f"{self.policy.label} hides keys by a mask, which {attention.name} attention cannot heed.")
         self._bits = self.policy.bits or stored_bits
+        _check_kind(model)
+        if is_applied(model) and attention is None:
+            raise InputError("This model's attention is sparse now: close the generator that made it so first.")
         self._full = _attends_to_all(model)
         if not self._full and (attention is not None or not isinstance(self.policy, Everything) or folder is not None):
             raise InputError(
-                f"{type(model).__name__} has layers with a sliding window or a state of their own, which lose what they"
-                " have read: its contexts cannot be kept, compressed or read sparsely."
+                f"{type(model).__name__} has layers with a sliding window, which lose what they have read, or rotary"
+                " frequencies that change with the length: its contexts cannot be kept, compressed or read sparsely."
             )
         self._attention = attention
         self._applied: Applied | None = None if attention is None else apply(model, attention)
         parameters = inspect.signature(model.forward).parameters
         self._last_only: dict[str, Any] = {"logits_to_keep": 1} if "logits_to_keep" in parameters else {}
-        label = f"{self.policy.label} in {self._bits}"
+        self._takes_positions = "position_ids" in parameters
+        reading = "" if attention is None else attention.prefill_label
+        label = " ".join(part for part in (self.policy.label, f"in {self._bits}", reading) if part)
         fingerprint = model_fingerprint(model) if folder is not None else ""
         self.store = ContextStore(
             limit_bytes, folder, fingerprint=fingerprint, policy=label, bits=self.policy.bits, device=self.device
         )
-        self._lock = threading.RLock()
+        self._lock = _LOCKS.setdefault(model, threading.RLock())
+        self._is_closed = False
 
     @property
     def device(self) -> torch.device:
@@ -107,6 +120,7 @@ class ContextModel:
     def close(self) -> None:
         """Forget the contexts in memory, and give the model its own attention back."""
         with self._lock:
+            self._is_closed = True
             self.store.clear()
             if self._applied is not None:
                 self._applied.remove()
@@ -127,10 +141,15 @@ class ContextModel:
             self.store.add(encoded, layers if self.store.folder is not None else None)
             return encoded, False
 
+    def forget(self, ids: tuple[int, ...] | None = None) -> int:
+        """Forget a context, or all, in memory and in files; how many files went."""
+        with self._lock:
+            return self.store.forget(ids)
+
     def _read(self, ids: tuple[int, ...]) -> tuple[EncodedContext, Layers]:
         began = time.perf_counter()
         if not ids:
-            return EncodedContext((), 0, None, None, {}, 0, 0.0, 0), []
+            return EncodedContext((), 0, None, None, {}, 0, 0.0, 0, attention=copy.deepcopy(self._attention)), []
         cache = DynamicCache(config=self.model.config)
         if self._applied is not None and self._attention is not None:
             self._applied.method = copy.deepcopy(self._attention)
@@ -148,8 +167,9 @@ class ContextModel:
                 raise GenerationError(f"{self.policy.label} kept a different number of keys in each layer")
             layers = self._packed(kept)
             context = EncodedContext(ids, length, None, None, state, self.policy.hidden(state), 0.0, _bytes(kept, ids))
-            if self.policy.bits is None:
-                context.cache = ContextCache([GrowingLayer(keys, values) for keys, values in kept])
+            if self.policy.bits is None:  # rounded as a restart will find them
+                whole = [(keys.unpack(), values.unpack()) for keys, values in layers] if layers else kept
+                context.cache = ContextCache([GrowingLayer(keys, values) for keys, values in whole])
             else:
                 context.cache = ContextCache([QuantisedLayer(keys, values) for keys, values in layers])
             self._fit(context)
@@ -183,12 +203,19 @@ class ContextModel:
     # -- texts ----------------------------------------------------------------------------------
 
     def begin(self, context: EncodedContext, rest: Sequence[int]) -> Continuation:
-        """A text that begins with a context; at least one token comes after it."""
+        """A text that begins with a context; at least one token comes after it. ``end`` it."""
         if not rest:
             raise InputError("A text has at least one token after its context.")
         with self._lock:
             self.store.shrink()
         return Continuation(context, list(rest))
+
+    def end(self, text: Continuation) -> None:
+        """Nothing more is asked of a text: the next one takes its place, and what both begin with."""
+        with self._lock:
+            text.aside = text.cache = None
+            if text.context.owner is text:
+                text.context.owner = None
 
     def shared(self, text: Continuation) -> int:
         """How many of the tokens after the context were read for the text before this one."""
@@ -198,28 +225,61 @@ class ContextModel:
     def logits(self, text: Continuation) -> Tensor:
         """What comes next, (V,) in float32, from all tokens of the text. Reads only those that were not read yet.
 
-        Texts of one context may take turns: one that finds another's tokens in the cache reads its own again, from
-        where the two differ.
-        """
-        context = text.context
-        with self._lock, torch.inference_mode():
-            cache = self._awake(context) if self._full else self._own_cache(text)
-            if context.owner is not text:
-                common = common_length(context.tail, text.rest)
-                context.tail, context.owner = context.tail[:common], text
-            del context.tail[len(text.rest) - 1 :]  # the last token is read in any case
-            if self._full:
-                cache.crop(context.kept + len(context.tail))
-            with self._asking(context):
-                return self._feed(text, cache)
+        Texts of one context may take turns: the keys and values of the others stand aside meanwhile.
 
-    def _feed(self, text: Continuation, cache: Any) -> Tensor:
-        context, logits = text.context, None
-        while (done := len(context.tail)) < len(text.rest):
+        Raises
+        ------
+        GenerationError : the model was closed.
+        """
+        with self._lock, torch.inference_mode():
+            if self._is_closed:
+                raise GenerationError("the model was closed while it wrote a reply")
+            if not self._full:
+                return self._logits_alone(text)
+            context, cache = text.context, self._awake(text.context)
+            if context.owner is not text:
+                self._take_turn(text, cache)
+            del context.tail[len(text.rest) - 1 :]  # the last token is read in any case
+            cache.crop(context.kept + len(context.tail))
+            logits = None
+            with self._asking(context):
+                while (done := len(context.tail)) < len(text.rest):
+                    stop_if_cancelled()
+                    piece = text.rest[done : done + _PIECE]
+                    logits = self._forward(piece, len(context.ids) + done, cache)
+                    context.tail += piece
+            if logits is None:
+                raise RuntimeError("nothing to read")
+            return logits
+
+    def _take_turn(self, text: Continuation, cache: Any) -> None:
+        """Set the tail of an unfinished text aside, and put this one's in its place."""
+        context = text.context
+        if isinstance(context.owner, Continuation):
+            cache.crop(context.kept + len(context.tail))
+            context.owner.aside, context.owner.read = tail_of(cache, context.kept), len(context.tail)
+        if text.aside is not None:
+            cache.crop(context.kept)
+            put_tail(cache, text.aside)
+            context.tail, text.aside = text.rest[: text.read], None
+        else:
+            context.tail = context.tail[: common_length(context.tail, text.rest)]
+        context.owner = text
+        if context.attention is not None:
+            context.attention.restart()
+
+    def _logits_alone(self, text: Continuation) -> Tensor:
+        """With a cache that cannot be cut, which is the text's own."""
+        if text.cache is None or text.read >= len(text.rest):
+            text.cache, text.read = DynamicCache(config=self.model.config), 0
+        cache, size = text.cache, _PIECE if _is_steady(self.model) else len(text.rest)
+        text.cache, logits = None, None  # gone, should the model fail
+        while text.read < len(text.rest):
             stop_if_cancelled()
-            piece = text.rest[done : done + _PIECE]
-            logits = self._forward(piece, len(context.ids) + done, cache)
-            context.tail += piece
+            piece = text.rest[text.read : text.read + size]
+            logits = self._forward(piece, text.read, cache)
+            text.read += len(piece)
+        text.cache = cache
         if logits is None:
             raise RuntimeError("nothing to read")
         return logits
@@ -233,32 +293,34 @@ class ContextModel:
             self._fit(context)
         return cache
 
-    def _own_cache(self, text: Continuation) -> Any:
-        """A cache that cannot be cut: a new one, unless it holds the beginning of this very text."""
-        context = text.context
-        if context.cache is None or context.owner is not text or len(context.tail) >= len(text.rest):
-            context.cache, context.tail, context.owner = DynamicCache(config=self.model.config), [], text
-        return context.cache
-
     @contextmanager
     def _asking(self, context: EncodedContext) -> Iterator[None]:
-        if self._applied is not None:
-            method = context.attention or self._attention
-            if method is not None and self._applied.method is not method:
-                self._applied.method.restart()
-                self._applied.method = method
+        if self._applied is not None and context.attention is not None:
+            self._applied.method = context.attention
         with self.policy.asking(self.model, context.state):
             yield
 
     def _forward(self, ids: Sequence[int], position: int, cache: Any) -> Tensor:
         """Read tokens at positions from ``position`` on; the logits after the last, (V,)."""
         tokens = torch.tensor([list(ids)], dtype=torch.int64, device=self.device)  # (1, N)
-        positions = torch.arange(position, position + len(ids), device=self.device)[None]  # (1, N)
-        output = self.model(
-            input_ids=tokens, position_ids=positions, past_key_values=cache, use_cache=True, **self._last_only
-        )
+        places: dict[str, Tensor] = {}
+        if self._takes_positions:
+            places["position_ids"] = torch.arange(position, position + len(ids), device=self.device)[None]  # (1, N)
+        output = self.model(input_ids=tokens, past_key_values=cache, use_cache=True, **places, **self._last_only)
         logits: Tensor = output.logits[0, -1].float()
         return logits
+
+
+def _check_kind(model: PreTrainedModel) -> None:
+    """Raise InputError where a model keeps something else of what it has read than keys and values."""
+    kinds = set(getattr(model.config.get_text_config(decoder=True), "layer_types", None) or ())
+    other = sorted(kinds - {"full_attention", "sliding_attention", "chunked_attention"})
+    takes_cache = "past_key_values" in inspect.signature(model.forward).parameters
+    if other or not takes_cache or getattr(model, "_is_stateful", False):
+        raise InputError(
+            f"{type(model).__name__} has layers with a state of their own ({', '.join(other) or 'recurrent'}), which is"
+            " not supported in this process. Run it behind a server, or with vLLM."
+        )
 
 
 def _attends_to_all(model: PreTrainedModel) -> bool:
@@ -266,7 +328,13 @@ def _attends_to_all(model: PreTrainedModel) -> bool:
     config = model.config.get_text_config(decoder=True)
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
     window = getattr(config, "sliding_window", None) if getattr(config, "use_sliding_window", True) else None
-    return kinds == {"full_attention"} and window is None
+    takes_positions = "position_ids" in inspect.signature(model.forward).parameters
+    return kinds == {"full_attention"} and window is None and takes_positions and _is_steady(model)
+
+
+def _is_steady(model: PreTrainedModel) -> bool:
+    """Whether a token's rotation is the same however long the text gets."""
+    return not any(getattr(module, "rope_type", "") in ("dynamic", "longrope") for module in model.modules())
 
 
 def common_length(first: Sequence[int], second: Sequence[int]) -> int:

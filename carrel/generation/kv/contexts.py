@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,13 +14,14 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from carrel.errors import CarrelError
+from carrel.errors import CarrelError, StoredContextError
 from carrel.generation.kv.base import SparseAttention
 from carrel.generation.kv.caches import ContextCache, GrowingLayer, QuantisedLayer
-from carrel.generation.kv.context_files import ContextRecord, load_context, save_context
+from carrel.generation.kv.context_files import ContextRecord, load_context, save_context, sweep
 from carrel.generation.kv.quantisation import Packed
 
 logger = logging.getLogger(__name__)
+_NAME = re.compile(r"[0-9a-f]{40}\.safetensors")
 Layers = list[tuple[Packed, Packed]]
 
 
@@ -37,7 +39,7 @@ class EncodedContext:
     prefill_s : seconds that the reading took. load_s : seconds that its file took, where it came from one.
     dense_bytes : of all keys and values as the model has them.
     tail : the tokens that the cache holds after the context, of the question asked last.
-    owner : whoever wrote the tail.
+    owner : the unfinished text whose tail that is; None where nobody needs it any more.
     attention : sparse attention fitted to this context.
     """
 
@@ -135,6 +137,8 @@ class ContextStore:
         self.limit_bytes, self.folder = limit_bytes, folder
         self.fingerprint, self.policy, self.bits, self.device = fingerprint, policy, bits, device
         self._contexts: list[EncodedContext] = []  # the least recently used first
+        if folder is not None:
+            sweep(folder)
 
     @property
     def size_bytes(self) -> int:
@@ -151,24 +155,24 @@ class ContextStore:
                 self._contexts.remove(context)
                 self._contexts.append(context)
                 return context
-        return self._read(ids)
+        return self._read(ids) if ids else None
 
     def add(self, context: EncodedContext, layers: Layers | None = None) -> None:
         """Keep a context, in a file where there is a folder; ``layers`` is what the file holds of it.
 
         A file that cannot be written is a warning: the context is there, only a restart will read it again.
         """
-        if self.folder is not None and layers is not None:
+        self._hold(context)
+        if self.folder is not None and layers:
             record = ContextRecord(
                 ids=context.ids, layers=layers, state=context.state, policy=self.policy, fingerprint=self.fingerprint,
                 prefill_s=context.prefill_s, dense_bytes=context.dense_bytes, hidden=context.hidden,
             )  # fmt: skip
             try:
-                self.folder.mkdir(parents=True, exist_ok=True)
+                self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
                 save_context(self._path(context.ids), record)
-            except OSError as error:
+            except (OSError, StoredContextError) as error:
                 logger.warning("a context was not saved in %s: %s", self.folder, error)
-        self._hold(context)
 
     def shrink(self) -> None:
         """Drop contexts until the rest fit the limit; the newest stays as long as it is in use."""
@@ -178,6 +182,18 @@ class ContextStore:
     def clear(self) -> None:
         """Forget what is in memory; files stay."""
         self._contexts.clear()
+
+    def forget(self, ids: tuple[int, ...] | None = None) -> int:
+        """Forget one context or all, their files, too, whatever model or policy they are of; how many files went."""
+        self._contexts = [] if ids is None else [context for context in self._contexts if context.ids != ids]
+        if self.folder is None or not self.folder.is_dir():
+            return 0
+        files = [path for path in self.folder.glob("*.safetensors") if _NAME.fullmatch(path.name)]
+        if ids is not None:
+            files = [path for path in files if path == self._path(ids)]
+        for path in files:
+            path.unlink(missing_ok=True)
+        return len(files)
 
     def _hold(self, context: EncodedContext) -> None:
         self._contexts.append(context)

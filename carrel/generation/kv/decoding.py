@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+
+from carrel.errors import GenerationError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 _UNFINISHED = "\ufffd"  # what a decoder writes for the first bytes of a character
 _BEHIND = 6  # tokens decoded again, so that the next piece is spaced as in the whole text
@@ -39,10 +45,12 @@ class Sampler:
     def pick(self, logits: Tensor) -> Chosen:
         """From logits, (V,)."""
         logprobs = logits.log_softmax(-1)
+        if bool(torch.isnan(logprobs[0])):  # one number that is none makes all of them so
+            raise GenerationError("the model's output is no numbers (NaN): try another dtype, such as float32")
         if self.temperature == 0:
             token = int(logits.argmax())
         else:
-            weights = (logits / self.temperature).softmax(-1).cpu()
+            weights = (logits.double() / self.temperature).softmax(-1).cpu()
             token = int(torch.multinomial(weights, 1, generator=self._generator))
         return Chosen(token, float(logprobs[token]))
 
@@ -94,6 +102,13 @@ class Speech:
         out = self._pending[: len(self._pending) - held]
         self._pending = self._pending[len(out) :]
         return out
+
+
+def ends_of(model: PreTrainedModel, tokenizer: Any) -> frozenset[int]:
+    """The tokens that end a reply: those of the model's generation settings, else the tokenizer's."""
+    found = getattr(model.generation_config, "eos_token_id", None)
+    found = tokenizer.eos_token_id if found is None else found
+    return frozenset([] if found is None else [found] if isinstance(found, int) else found)
 
 
 def _overlap(text: str, stop: str) -> int:

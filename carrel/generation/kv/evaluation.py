@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from carrel.errors import CarrelError, InputError, ModelError
+from carrel.errors import CarrelError, InputError
 from carrel.evaluation.kv_results import DENSE, Cell, KVEvaluation, Manifest, Row
+from carrel.generation.kv import loading
 from carrel.generation.kv.base import SparseAttention
 from carrel.generation.kv.fingerprints import model_fingerprint
 from carrel.generation.kv.lookups import LookUp, LookUps
@@ -39,26 +40,10 @@ def load_model(folder: Path, *, device: str | None = None, dtype: str = "auto") 
     ------
     InputError : no such folder, or no model in it. ModelError : it cannot be loaded.
     """
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-    from transformers.utils import logging
-
     if not (folder / "config.json").is_file():
         what = "there is no such folder" if not folder.is_dir() else "it has no config.json"
         raise InputError(f"{folder} is no folder of a model in the format of the transformers library: {what}.")
-    speech: Any = logging
-    had_bar = speech.is_progress_bar_enabled()
-    speech.disable_progress_bar()
-    try:
-        model: Any = AutoModelForCausalLM.from_pretrained(str(folder), dtype=dtype, local_files_only=True)
-        model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
-    except Exception as error:
-        raise ModelError(f"transformers cannot load {folder}: {' '.join(str(error).split())[:400]}") from error
-    finally:
-        if had_bar:
-            speech.enable_progress_bar()
-    model.eval()
-    return model, tokenizer
+    return loading.load_model(folder, device=device, dtype=dtype, quiet=True)
 
 
 def evaluate_kv(

@@ -17,11 +17,11 @@ from typing import Any, ClassVar
 import numpy as np
 
 from carrel.errors import InputError, ModelError
+from carrel.generation.model_tokenizer import PLACEHOLDERS
 
 LANGUAGE = "language.json"  # beside a model that knows its own few words only
 _FACTS = 0.5  # share of a context's tokens that are facts
 _PER_ENTITY = 4  # facts of an entity on average, where it has so many fields
-_PLACEHOLDERS = ("A", "7")  # two questions with nothing in common, to see where a chat's context ends
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,7 +275,7 @@ class ChatLookUps(LookUps):
 
     def _context(self, text: str, questions: Sequence[str]) -> tuple[int, ...]:
         """What the chats of these questions, and of any other, have in common."""
-        chats = [self._chat(f"{text}\n\n{question}") for question in (*_PLACEHOLDERS, *questions)]
+        chats = [self._chat(f"{text}\n\n{question}") for question in (*PLACEHOLDERS, *questions)]
         first, last = min(chats), max(chats)
         pairs = enumerate(zip(first, last, strict=False))
         end = next((place for place, (one, other) in pairs if one != other), min(len(first), len(last)))

@@ -14,7 +14,7 @@ from carrel.generation.kv.clustered import ClusteredAttention
 from carrel.generation.kv.lookups import LookUp
 from carrel.generation.kv.paged import PagedAttention
 from carrel.generation.kv.policies import KVPolicy, make_policy
-from carrel.generation.kv.press_table import presses
+from carrel.generation.kv.press_table import find_press, presses, wanting
 from carrel.generation.kv.sinks import LambdaAttention
 
 RANDOM = "random"
@@ -75,9 +75,53 @@ class Method:
 
 
 def all_methods() -> tuple[str, ...]:
-    """``DEFAULTS``, and every press that is tested."""
-    tested = [entry.name for entry in presses() if entry.status == "tested" and entry.needs in ("", "tokenizer")]
+    """``DEFAULTS``, and every press that is tested and can be made by its name alone."""
+    tested = [entry.name for entry in presses() if entry.status == "tested" and not wanting(entry)]
     return tuple(dict.fromkeys([*DEFAULTS, *tested]))
+
+
+def chosen_methods(names: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """The methods to measure, ``all`` written out, and those that are left out, each with the reason.
+
+    A press that takes more than its name is left out; of ``all``, one that is untested, too.
+
+    Raises
+    ------
+    InputError : no names, nothing but what is left out, or no such press beside one that is.
+    """
+    if not names:
+        raise InputError(f"No methods are named. Name some, such as int8,snapkv, or {DENSE} for the baselines alone.")
+    chosen: list[str] = []
+    left_out: dict[str, str] = {}
+    for name in names:
+        if name != "all":
+            if reason := _wanting(name):
+                left_out[name] = reason
+            else:
+                chosen.append(name)
+            continue
+        chosen += all_methods()
+        for entry in presses():
+            if entry.status == "untested":
+                left_out[entry.name] = f"Untested: {entry.reason}. By its name it is measured where it can be."
+            elif entry.status == "tested" and wanting(entry):
+                left_out[entry.name] = wanting(entry)
+    if not chosen:
+        reasons = " ".join(f"{name}: {reason}" for name, reason in left_out.items())
+        raise InputError(f"None of these methods can be measured. {reasons}")
+    return chosen, {name: reason for name, reason in left_out.items() if name not in chosen}
+
+
+def _wanting(name: str) -> str:
+    """What a press among the parts of a method takes besides its name; InputError where the other parts are none."""
+    entries = {entry.name: entry for entry in presses()}
+    parts = [part.strip() for part in name.split("+")]
+    reasons = [wanting(entries[part]) for part in parts if part in entries and wanting(entries[part])]
+    if reasons:
+        for part in parts:
+            if part not in (*_WITHOUT_BUDGET, RANDOM):
+                find_press(part)
+    return " ".join(dict.fromkeys(reasons))
 
 
 def methods_of(names: Sequence[str], budgets: Sequence[float]) -> list[Method]:

@@ -15,6 +15,7 @@ from torch import Tensor
 from carrel.evaluation.kv_results import Cell
 from carrel.generation.kv.context_model import ContextModel
 from carrel.generation.kv.contexts import EncodedContext
+from carrel.generation.kv.decoding import ends_of
 from carrel.generation.kv.lookups import Asked, LookUp, LookUps
 from carrel.generation.kv.measured_methods import PROFILED, STREAMING_WINDOW, Method
 from carrel.generation.kv.profiles import measure_local_mass
@@ -73,7 +74,7 @@ def _reply(runner: ContextModel, texts: LookUps, context: EncodedContext, asked:
     text = runner.begin(context, asked.ids)
     token = int(runner.logits(text).argmax())
     waited = 1000 * (time.perf_counter() - began)
-    ends = _ends(runner.model, texts.tokenizer)
+    ends = ends_of(runner.model, texts.tokenizer)
     tokens: list[int] = []
     reply = ""
     while token not in ends:
@@ -84,12 +85,6 @@ def _reply(runner: ContextModel, texts: LookUps, context: EncodedContext, asked:
         text.rest.append(token)
         token = int(runner.logits(text).argmax())
     return reply, waited
-
-
-def _ends(model: PreTrainedModel, tokenizer: Any) -> frozenset[int]:
-    found = getattr(model.generation_config, "eos_token_id", None)
-    found = tokenizer.eos_token_id if found is None else found
-    return frozenset([] if found is None else [found] if isinstance(found, int) else found)
 
 
 def _wait(runner: ContextModel) -> None:

@@ -33,6 +33,7 @@ class KVPolicy(ABC):
     bits: int | None = None  # of a key's or value's number while questions are asked; None: as the model has them
     one_pass: bool = True  # the model has to read the whole context at once, and not in pieces
     hides: bool = False  # questions need a mask, so that they cannot read sparsely besides
+    drops: bool = False  # keys leave the cache, and a mask would no longer fit those that stay
 
     @property
     @abstractmethod
@@ -90,6 +91,7 @@ class RandomEviction(KVPolicy):
 
     def __init__(self, keep: float, *, seed: int = 0, sinks: int = 4) -> None:
         self.keep, self.seed, self.sinks = checked_share(self.name, keep), seed, sinks
+        self.drops = keep < 1
 
     @property
     def label(self) -> str:
@@ -145,10 +147,18 @@ class Composed(KVPolicy):
         quantised = [policy for policy in policies if policy.bits is not None]
         if len(quantised) > 1 or (quantised and policies[-1] is not quantised[0]):
             raise InputError("Keys are quantised once, and last: write snapkv:0.25+int8.")
+        hiding = [policy.label for policy in policies if policy.hides]
+        dropping = [policy.label for policy in policies if policy.drops]
+        if hiding and dropping:
+            raise InputError(
+                f"{hiding[0]} hides keys of the whole context: it goes with no policy that drops some, as {dropping[0]}"
+                " does."
+            )
         self.policies = tuple(policies)
         self.bits = policies[-1].bits
         self.one_pass = any(policy.one_pass for policy in policies)
-        self.hides = any(policy.hides for policy in policies)
+        self.hides = bool(hiding)
+        self.drops = bool(dropping)
 
     @property
     def label(self) -> str:
@@ -201,6 +211,8 @@ def make_policy(spec: str | KVPolicy | None) -> KVPolicy:
         return Everything()
     if isinstance(spec, KVPolicy):
         return spec
+    if not isinstance(spec, str):
+        raise InputError(f"kv is a text such as 'int8' or 'snapkv:0.25', or a KVPolicy, not {spec!r:.80}")
     policies = [_one(part.strip()) for part in spec.split("+")]
     return policies[0] if len(policies) == 1 else Composed(policies)
 
@@ -212,6 +224,8 @@ def _one(spec: str) -> KVPolicy:
         if knob:
             raise InputError(f"The KV policy {name!r} has no share to keep: write {name!r} alone.")
         return plain[name]
+    if name in ("paged", "clustered", "lambda"):
+        raise InputError(f"{name} chooses what is read, not what is kept: write attention={spec!r}.")
     keep = _share(name, knob)
     if name == RandomEviction.name:
         return RandomEviction(keep)

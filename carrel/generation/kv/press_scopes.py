@@ -80,10 +80,16 @@ def offline() -> Iterator[None]:
 
 
 @contextmanager
-def seeded() -> Iterator[None]:
-    """The same random numbers each time, and the caller's as they were: some scorers draw a sketch."""
-    with torch.random.fork_rng(devices=list(range(torch.cuda.device_count()))):
-        torch.manual_seed(0)
+def seeded(model: Any) -> Iterator[None]:
+    """The same random numbers each time, and the caller's as they were: some scorers draw a sketch.
+
+    Those of the CPU and of the model's GPUs; other GPUs of the process are not touched.
+    """
+    devices = sorted({weights.device.index for weights in model.parameters() if weights.device.type == "cuda"})
+    with torch.random.fork_rng(devices=devices):
+        torch.default_generator.manual_seed(0)  # torch.manual_seed would begin anew on every GPU
+        for index in devices:
+            torch.cuda.default_generators[index].manual_seed(0)
         yield
 
 

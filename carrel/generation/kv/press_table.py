@@ -165,6 +165,17 @@ def presses() -> tuple[PressEntry, ...]:
     return _ENTRIES
 
 
+def wanting(entry: PressEntry) -> str:
+    """What a press takes that no name can give, and who takes it; empty where its name and a share are enough."""
+    what = {"patterns": "patterns of the model's heads", "curves": "curves of the budget of each head"}.get(entry.needs)
+    if what is None:
+        return ""
+    return (
+        f"Needs {what}, which no name gives: make_press({entry.name!r}, keep, {entry.needs}=...) of"
+        " carrel.generation.kv.presses makes it."
+    )
+
+
 def find_press(name: str) -> tuple[PressEntry, PressEntry | None]:
     """The press of a name, and the scorer of a wrapper: ``adakv`` or ``adakv_knorm``.
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from carrel.errors import GenerationError, InputError
-from carrel.generation.kv.masking import attention_modules, hide_keys
+from carrel.generation.kv.masking import attention_modules, check_takes_masks, hide_keys
 from carrel.generation.kv.policies import KVPolicy, checked_share, spelled
 from carrel.generation.kv.press_scopes import (
     INSTALL,
@@ -85,6 +85,7 @@ class Press(KVPolicy):
         self, entry: PressEntry, keep: float, scorer: PressEntry | None, options: Mapping[str, object]
     ) -> None:
         self.entry, self.keep, self.hides = entry, keep, entry.hides
+        self.drops = entry.frees and keep < 1
         named = entry.name if scorer is None or scorer.name == entry.over[0] else f"{entry.name}_{scorer.name}"
         knobs = "".join(f",{name}={_digest(options[name])}" for name in sorted(options))
         self._label = f"{named}:{spelled(keep)}{knobs}"
@@ -102,6 +103,8 @@ class Press(KVPolicy):
                 f"kvpress does not know {type(model).__name__}. The KV policy {self.label} works with:"
                 f" {', '.join(kind.__name__ for kind in supported)}."
             )
+        if self.hides:
+            check_takes_masks(model)
         config: Any = model.config
         layers, heads = len(attention_modules(model)), config.get_text_config().num_key_value_heads
         if self.entry.needs == "curves":
@@ -122,7 +125,7 @@ class Press(KVPolicy):
         self._masks = {}
         scopes = [
             self._alone(model), left_clean(model), explained(self.label), read_with(model, self.entry.attention),
-            default_positions(model), seeded(), quiet(),
+            default_positions(model), seeded(model), quiet(),
         ]  # fmt: skip
         with ExitStack() as around:
             for scope in scopes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from typing import ClassVar
 
@@ -53,6 +54,14 @@ class LambdaAttention(SparseAttention):
             raise InputError("A cap on the distance is at least the window and needs the inverse frequencies.")
         self.sinks, self.window, self.cap = sinks, window, cap
         self.inverse_frequencies = inverse_frequencies
+
+    @property
+    def prefill_label(self) -> str:
+        cap = ""
+        if self.cap is not None and self.inverse_frequencies is not None:
+            numbers = self.inverse_frequencies.detach().cpu().float().contiguous().numpy()
+            cap = f",cap={self.cap},frequencies={hashlib.sha256(numbers.tobytes()).hexdigest()[:12]}"
+        return f"{self.name}:sinks={self.sinks},window={self.window}{cap}"
 
     def choose(self, layer: int, query: Tensor, key: Tensor, scaling: float) -> list[Choice]:
         batch, kv_heads, length, _ = key.shape

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import copy
+import gc
+import weakref
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,7 +14,7 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 from carrel.errors import InputError  # noqa: E402
 from carrel.generation.kv import ClusteredAttention, LambdaAttention, PagedAttention  # noqa: E402
-from carrel.generation.kv.application import Applied, apply, inverse_frequencies  # noqa: E402
+from carrel.generation.kv.application import Applied, apply, inverse_frequencies, is_applied  # noqa: E402
 
 pytestmark = pytest.mark.extras
 torch.set_num_threads(1)
@@ -262,6 +265,87 @@ def test_models_that_are_no_decoders_are_errors() -> None:
 def test_two_methods_at_once_are_an_error(llama: Any) -> None:
     with apply(llama, LambdaAttention()), pytest.raises(InputError, match="sparse already"):
         apply(llama, LambdaAttention())
+
+
+def test_a_dropped_model_is_freed_without_remove() -> None:
+    model = tiny()
+    names = [sorted(vars(module)) for module in model.modules()]
+    apply(model, PagedAttention(16, page=4)).remove()
+    assert [sorted(vars(module)) for module in model.modules()] == names
+    apply(model, PagedAttention(16, page=4))
+    greedy(model, tokens())
+    gone = weakref.ref(model)
+    del model
+    gc.collect()
+    assert gone() is None
+
+
+def test_a_model_says_whether_its_attention_is_sparse(llama: Any) -> None:
+    other = tiny()
+    assert not is_applied(llama)
+    with apply(llama, LambdaAttention()):
+        assert is_applied(llama)
+        assert is_applied(llama.model)
+        assert not is_applied(other)
+    assert not is_applied(llama)
+
+
+class Sizes:
+    """A layer of a cache that unpacks its keys whenever they are asked for, and counts those that are alive."""
+
+    alive = most = 0
+
+    def __init__(self, keys: Any) -> None:
+        self._keys = keys
+
+    @property
+    def keys(self) -> Any:
+        Sizes.alive += 1
+        Sizes.most = max(Sizes.most, Sizes.alive)
+        keys = self._keys.clone()
+        weakref.finalize(keys, self.freed)
+        return keys
+
+    def freed(self) -> None:
+        Sizes.alive -= 1
+
+
+@pytest.mark.parametrize("method", [PagedAttention(16, page=4), ClusteredAttention(8, keys_per_cluster=4)])
+def test_a_packed_cache_is_fitted_layer_by_layer(llama: Any, method: Any) -> None:
+    Sizes.alive = Sizes.most = 0
+    with apply(llama, method) as applied:
+        cache = prefilled(applied, tokens(length=30))
+        layers = [Sizes(layer.keys) for layer in cache.layers]
+        packed = SimpleNamespace(layers=layers, get_seq_length=lambda: 30)
+        applied.fit(packed)
+        assert (Sizes.most, set(method._probes)) == (1, {0, 1})
+        with pytest.raises(InputError, match="1 layers"):
+            applied.fit(SimpleNamespace(layers=layers[:1], get_seq_length=lambda: 30))
+
+
+def test_a_call_that_failed_can_be_made_again(llama: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the last layer, once its newest key is known; the caches are cut back as a caller would."""
+    ids, method = tokens(length=40), PagedAttention(16, page=4)
+    attend, fail = method.attend, [False]
+
+    def failing(layer: int, *states: Any, **options: Any) -> Any:
+        if layer == 1 and fail[0]:
+            raise RuntimeError("out of memory")
+        return attend(layer, *states, **options)
+
+    monkeypatch.setattr(method, "attend", failing)
+    with apply(llama, method) as applied, torch.no_grad():
+        cache = prefilled(applied, ids[:, :30])
+        first = llama(input_ids=ids[:, 30:31], past_key_values=cache).logits
+        fail[0] = True
+        with pytest.raises(RuntimeError, match="out of memory"):
+            llama(input_ids=ids[:, 31:32], past_key_values=cache)
+        fail[0] = False
+        cache.crop(31)
+        again = llama(input_ids=ids[:, 32:33], past_key_values=cache).logits
+        cache = prefilled(applied, ids[:, :30])
+        assert torch.equal(llama(input_ids=ids[:, 30:31], past_key_values=cache).logits, first)
+        assert torch.equal(llama(input_ids=ids[:, 32:33], past_key_values=cache).logits, again)
 
 
 def test_the_implementation_by_name_alone_is_an_error(llama: Any) -> None:

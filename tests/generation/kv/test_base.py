@@ -102,6 +102,39 @@ def test_queries_inside_the_fixed_context_are_dense(states: Callable[..., Any]) 
     torch.testing.assert_close(method.attend(0, query, key, value), expected, atol=1e-5, rtol=1e-5)
 
 
+class Failing(Last):
+    """Fails while it chooses for a text of ten tokens, once."""
+
+    def choose(self, layer: int, query: Any, key: Any, scaling: float) -> list[Choice]:
+        if key.shape[2] == 10 and self.sparse_queries == 1:
+            self.sparse_queries = 2
+            raise RuntimeError("out of memory")
+        return super().choose(layer, query, key, scaling)
+
+
+def test_after_an_error_the_layer_begins_anew(states: Callable[..., Any]) -> None:
+    query, key, value = states(keys=10)
+    method = Failing()
+    method.attend(0, query, key[:, :, :9], value[:, :, :9])
+    with pytest.raises(RuntimeError):
+        method.attend(0, query, key, value)
+    assert (method.forgot, method.seen(0)) == (1, 0)
+    method.attend(0, query, key, value)
+    assert (method.forgot, method.seen(0)) == (2, 10)
+
+
+def test_what_needs_a_context_is_dense_without_one(states: Callable[..., Any]) -> None:
+    class Needs(Last):
+        needs_context: ClassVar[bool] = True
+
+    query, key, value = states(keys=9)
+    expected = oracles.dense(query, key, value)
+    method = Needs()
+    torch.testing.assert_close(method.attend(0, query, key, value), expected, atol=1e-5, rtol=1e-5)
+    method.fit(0, key[:, :, :5])
+    assert not torch.allclose(method.attend(0, query, key, value), expected, atol=1e-3)
+
+
 def test_keys_are_alike_row_by_row() -> None:
     keys = torch.randn(2, 3, 8, generator=torch.Generator().manual_seed(0))
     assert alike(keys, 1.01 * keys)
@@ -137,7 +170,7 @@ def test_without_torch_the_error_names_the_extra() -> None:
     code = (
         "import sys; sys.modules['torch'] = None\n"
         "from carrel.errors import MissingDependencyError\n"
-        "try:\n    import carrel.generation.kv.paged\n"
+        "try:\n    from carrel.generation.kv import PagedAttention\n"
         "except MissingDependencyError as error:\n    print(error)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -11,7 +11,7 @@ pytest.importorskip("transformers")
 from hypothesis import given  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
-from carrel.generation.kv.caches import ContextCache, GrowingLayer, QuantisedLayer  # noqa: E402
+from carrel.generation.kv.caches import ContextCache, GrowingLayer, QuantisedLayer, put_tail, tail_of  # noqa: E402
 from carrel.generation.kv.quantisation import pack_keys, pack_values  # noqa: E402
 
 pytestmark = pytest.mark.extras
@@ -70,6 +70,27 @@ def test_memory_is_counted() -> None:
         cache.update(*states(1, number), number)
     assert cache.length == 101
     assert cache.bytes_of(100) == 3 * 2 * 100 * 2 * 8 * 4 < cache.size_bytes
+
+
+@pytest.mark.parametrize("kind", ["growing", "quantised"])
+def test_what_came_after_the_context_is_taken_off_and_put_back(kind: str) -> None:
+    cache = ContextCache([layer_of(kind, states(20, seed)) for seed in range(2)])
+    for number in range(2):
+        cache.update(*states(7, 5 + number), number)
+    before = [(layer.keys.clone(), layer.values.clone()) for layer in cache.layers]
+    tail = tail_of(cache, 20)
+    cache.crop(20)
+    for number in range(2):
+        cache.update(*states(30, 9), number)
+    cache.crop(20)
+    put_tail(cache, tail)
+    for (keys, values), layer in zip(before, cache.layers, strict=True):
+        assert torch.equal(layer.keys, keys) and torch.equal(layer.values, values)
+
+
+def test_a_context_is_never_cut() -> None:
+    with pytest.raises(ValueError, match="20"):
+        layer_of("growing", states(20, 0)).crop(19)
 
 
 def test_a_quantised_context_takes_less_and_is_not_cut() -> None:

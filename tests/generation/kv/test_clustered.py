@@ -101,20 +101,25 @@ def test_equal_keys_leave_empty_clusters_and_still_fill_the_budget(states: Calla
         close(method.attend(0, query, key, value), oracle(method, query, key, value))
 
 
-def test_without_clusters_or_after_reset_is_an_error(states: Callable[..., Any]) -> None:
+def test_without_a_context_or_after_reset_it_is_dense(states: Callable[..., Any]) -> None:
     query, key, value = states(keys=20)
-    method = ClusteredAttention(4)
-    with pytest.raises(InputError, match="call fit"):
-        method.attend(0, query, key, value)
+    expected = oracles.dense(query, key, value)
+    method = ClusteredAttention(4, keys_per_cluster=2)
+    close(method.attend(0, query, key, value), expected)
     method.fit(0, key[:, :, :16])
-    method.attend(0, query, key, value)
+    sparse = method.attend(0, query, key, value)
+    assert not torch.allclose(sparse, expected, atol=1e-3)
     method.restart()
-    method.attend(0, query, key, value)  # the context stays
+    assert torch.equal(method.attend(0, query, key, value), sparse)  # the context stays
+    method.fit(0, key[:, :, :4])  # sinks alone
+    close(method.attend(0, query, key, value), expected)
+    method.fit(0, key[:, :, :16])
     method.reset()
+    close(method.attend(0, query, key, value), expected)
     with pytest.raises(InputError, match="call fit"):
-        method.attend(0, query, key, value)
-    with pytest.raises(InputError, match="nothing to cluster"):
-        method.fit(0, key[:, :, :4])
+        method.choose(0, query, key, 1.0)
+    with pytest.raises(InputError, match="empty"):
+        method.fit(0, key[:, :, :0])
 
 
 @pytest.mark.parametrize(

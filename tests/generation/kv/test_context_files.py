@@ -21,7 +21,7 @@ from safetensors.torch import save_file  # noqa: E402
 
 from carrel.errors import StoredContextError  # noqa: E402
 from carrel.generation.kv import context_files  # noqa: E402
-from carrel.generation.kv.context_files import ContextRecord, load_context, save_context  # noqa: E402
+from carrel.generation.kv.context_files import ContextRecord, load_context, save_context, sweep  # noqa: E402
 from carrel.generation.kv.quantisation import pack_keys, pack_values  # noqa: E402
 
 pytestmark = pytest.mark.extras
@@ -48,9 +48,15 @@ def record(*, bits: int = 8, tokens: int = 5, layers: int = 2, dtype: Any = None
     )  # fmt: skip
 
 
+PAIR = record(layers=1).layers[0]
+PARTS = {
+    f"layers.0.{kind}.{name}": tensor
+    for kind, packed in zip(("keys", "values"), PAIR, strict=True)
+    for name, tensor in packed.tensors().items()
+}
 ABOUT: dict[str, Any] = {
     "format": "carrel-context/1", "fingerprint": "ab12", "policy": "int8", "prefill_s": 1.0, "dense_bytes": 1,
-    "hidden": 0, "layers": [],
+    "hidden": 0, "layers": [[packed.meta for packed in PAIR]],
 }  # fmt: skip
 
 
@@ -192,6 +198,10 @@ def described(dtype: str, shape: list[int], *offsets: int) -> dict[str, Any]:
         header(ids=described("C64", [1], 0, 8), data=b"12345678"),
         header(ids={"dtype": "I8"}, data=b"1"),
         header(ids=3, data=b"1"),
+        header(ids=described("I8", [0, 2**70], 0, 0)),
+        header(ids=described("I8", [[1]], 0, 1), data=b"1"),  # type: ignore[list-item]
+        header(ids=described("I8", [True, 1.0], 0, 1), data=b"1"),  # type: ignore[list-item]
+        header(ids=described("I8", [1], 0), data=b"1"),
         b"\x02\0\0\0\0\0\0\0[]",
         b"\x50\xc3\0\0\0\0\0\0" + b"[" * 50_000,
     ],
@@ -205,13 +215,18 @@ def test_a_header_that_does_not_fit_the_data(tmp_path: Path, content: bytes) -> 
 def test_tensors_at_odd_places(tmp_path: Path) -> None:
     """Our files are aligned; another writer's need not be."""
     values = torch.tensor([7, -8])
-    tensors = {"ids": values, "state.mark": torch.tensor([5], dtype=torch.int8)}
-    content = header(
-        ABOUT | {"sha256": context_files._checksum(ABOUT, tensors)}, b"\x05" + values.numpy().tobytes(),
-        **{"state.mark": described("I8", [1], 0, 1)}, ids=described("I64", [2], 1, 17),
-    )  # fmt: skip
+    tensors = {"state.mark": torch.tensor([5], dtype=torch.int8), "ids": values} | PARTS
+    names = {dtype: name for name, dtype in context_files._DTYPES.items()}
+    about, data = {}, b""
+    for name, tensor in tensors.items():
+        more = tensor.contiguous().view(torch.uint8).numpy().tobytes()
+        about[name] = described(names[tensor.dtype], list(tensor.shape), len(data), len(data) + len(more))
+        data += more
+    content = header(ABOUT | {"sha256": context_files._checksum(ABOUT, tensors)}, data, **about)
     (tmp_path / "context").write_bytes(content)
-    assert load(tmp_path / "context").ids == (7, -8)
+    found = load(tmp_path / "context")
+    assert (found.ids, found.state["mark"].tolist()) == ((7, -8), [5])
+    assert torch.equal(found.layers[0][1].unpack(), PAIR[1].unpack())
 
 
 def test_no_file_and_a_folder(tmp_path: Path) -> None:
@@ -254,9 +269,11 @@ def test_another_model_or_policy(tmp_path: Path) -> None:
 
 def test_a_file_whose_parts_do_not_belong_together(tmp_path: Path) -> None:
     about = ABOUT
-    ids = {"ids": torch.arange(3)}
-    keys = record().layers[0][0].meta
-    wrong = [about | {"layers": [[keys, keys]]}, about | {"layers": 3}, about | {"hidden": None}]
+    ids = {"ids": torch.arange(3)} | PARTS
+    keys = PAIR[0].meta
+    wrong = [about | {"layers": [[keys, keys]] * 2}, about | {"layers": 3}, about | {"hidden": None}]
+    wrong += [about | {"layers": []}, about | {"layers": [[3, keys]]}, about | {"dense_bytes": float("inf")}]
+    wrong += [about | {"layers": [[keys | {name: value}, keys]]} for name in keys for value in (2**80, [], "x", -1)]
     for case in [*wrong, {name: value for name, value in about.items() if name != "layers"}]:
         forge(tmp_path / "context", json.dumps(case | {"sha256": context_files._checksum(case, ids)}), ids)
         with pytest.raises(StoredContextError, match="lacks a part"):
@@ -297,13 +314,15 @@ def test_no_folder_to_write_to(tmp_path: Path) -> None:
 WRITER = """
 import os, sys, torch
 from carrel.generation.kv import context_files
+from carrel.generation.kv.quantisation import pack_keys, pack_values
 
 path, seed, times, killed = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4] == "killed"
 if killed:
     context_files._flushed = lambda partial: os._exit(9)
 state = {"numbers": torch.full((1000 * seed,), seed)}
+layers = [(pack_keys(torch.ones(1, 1, 1, 4), 8), pack_values(torch.ones(1, 1, 1, 4), 8))]
 for _ in range(times):
-    context_files.save_context(path, context_files.ContextRecord((seed,) * 9, [], "int8", "ab12", state=state))
+    context_files.save_context(path, context_files.ContextRecord((seed,) * 9, layers, "int8", "ab12", state=state))
 """
 
 
@@ -319,6 +338,14 @@ def test_a_process_killed_while_it_writes_leaves_the_old_file(tmp_path: Path) ->
     assert_equal(load(path), record())
     left = [name for name in os.listdir(tmp_path) if name != "context"]
     assert [name.endswith(context_files.PARTIAL_SUFFIX) for name in left] == [True]
+    assert sweep(tmp_path) == 0  # it might be another process's, which goes on
+    os.utime(tmp_path / left[0], (time.time() - 3700,) * 2)
+    (tmp_path / "mine.partial").write_bytes(b"")
+    os.utime(tmp_path / "mine.partial", (1, 1))
+    assert sweep(tmp_path, older_than_s=3800) == 0
+    assert sweep(tmp_path) == 1
+    assert sorted(os.listdir(tmp_path)) == ["context", "mine.partial"]
+    assert sweep(tmp_path / "none") == 0
 
 
 def test_a_file_replaced_while_it_is_read_is_read_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -341,7 +368,7 @@ def test_two_processes_that_write_and_read_the_same_file(tmp_path: Path) -> None
     theirs = 0
     while process.poll() is None:
         found = load(path)
-        if found.layers:
+        if len(found.layers) == 2:
             assert_equal(found, record())
             time.sleep(0.02)
             continue

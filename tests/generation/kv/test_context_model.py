@@ -87,6 +87,57 @@ def test_only_what_is_new_is_read() -> None:
     assert read == [7, 1, 2]
 
 
+@pytest.mark.parametrize("length", [0, 30])
+@pytest.mark.parametrize("policy", [Everything(), Quantised(8)])
+def test_texts_that_take_turns_are_not_read_again(policy: KVPolicy, length: int) -> None:
+    runner = ContextModel(MODEL, policy=policy)
+    context, _ = runner.context(ids(length))
+    texts = [runner.begin(context, ids(100, seed)) for seed in (1, 2, 3)]
+    alone = []
+    for text in texts:
+        single = ContextModel(MODEL, policy=policy)
+        one = single.begin(single.context(ids(length))[0], text.rest)
+        for token in range(5):
+            logits = single.logits(one)
+            one.rest.append(token)
+        alone.append(logits)
+    read: list[int] = []
+    hook = MODEL.register_forward_pre_hook(
+        lambda module, args, kwargs: read.append(kwargs["input_ids"].shape[1]), with_kwargs=True
+    )
+    try:
+        for token in range(5):
+            taken = []
+            for text in texts:
+                taken.append(runner.logits(text))
+                text.rest.append(token)
+    finally:
+        hook.remove()
+    assert sorted(read, reverse=True) == [100] * 3 + [1] * 12
+    assert all(torch.equal(one, other) for one, other in zip(taken, alone, strict=True))
+    for text in texts:
+        runner.end(text)
+    assert context.owner is None and all(text.aside is None for text in texts)
+
+
+@pytest.mark.parametrize("kind", ["dynamic", "longrope"])
+def test_frequencies_that_change_with_the_length(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    """Every text is read in one go: its beginning is turned by what its length says."""
+    more = {"long_factor": [4.0] * 4, "short_factor": [1.0] * 4, "original_max_position_embeddings": 64}
+    rope = {"rope_type": kind, "rope_theta": 10000.0, "factor": 4.0, **(more if kind == "longrope" else {})}
+    model = tiny(max_position_embeddings=256 if kind == "longrope" else 64, rope_parameters=rope)
+    monkeypatch.setattr(context_model, "_PIECE", 16)
+    runner = ContextModel(model)
+    context, _ = runner.context(ids(100))
+    assert context.ids == ()
+    text = runner.begin(context, ids(150))
+    assert close(runner.logits(text), whole(tiny(**{
+        "max_position_embeddings": 256 if kind == "longrope" else 64, "rope_parameters": rope,
+    }), ids(150)))  # fmt: skip
+    with pytest.raises(InputError, match="change with the length"):
+        ContextModel(model, policy=Quantised(8))
+
+
 @pytest.mark.parametrize("policy", [Everything(), Quantised(8)])
 def test_a_context_in_pieces_is_that_in_one(monkeypatch: pytest.MonkeyPatch, policy: KVPolicy) -> None:
     expected = ContextModel(MODEL, policy=policy)

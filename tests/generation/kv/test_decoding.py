@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
 torch = pytest.importorskip("torch")
 from hypothesis import given  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
-from carrel.generation.kv.decoding import Sampler, Speech  # noqa: E402
+from carrel.errors import GenerationError  # noqa: E402
+from carrel.generation.kv.decoding import Sampler, Speech, ends_of  # noqa: E402
 
 pytestmark = pytest.mark.extras
 torch.set_num_threads(1)
@@ -79,3 +83,22 @@ def test_draws_follow_the_temperature_and_the_seed() -> None:
     assert [one.pick(logits) for _ in range(20)] == [other.pick(logits) for _ in range(20)]
     cold = Sampler(0.01, 3)
     assert {cold.pick(logits).token for _ in range(20)} == {2}
+
+
+def test_what_is_no_number_is_an_error() -> None:
+    for temperature in (0, 1.0):
+        with pytest.raises(GenerationError, match="NaN"):
+            Sampler(temperature, 0).pick(torch.tensor([0.0, float("nan"), 1.0]))
+
+
+def test_the_smallest_temperature_takes_the_likeliest() -> None:
+    assert Sampler(1e-300, 0).pick(torch.tensor([0.0, 2.0, 1.0])).token == 1
+
+
+@pytest.mark.parametrize(
+    ("model", "tokenizer", "ends"),
+    [(7, 3, {7}), ([7, 8], 3, {7, 8}), (None, 3, {3}), (None, None, set()), (0, 3, {0}), (None, 0, {0})],
+)
+def test_the_tokens_that_end_a_reply(model: Any, tokenizer: int | None, ends: set[int]) -> None:
+    settings = SimpleNamespace(generation_config=SimpleNamespace(eos_token_id=model))
+    assert ends_of(settings, SimpleNamespace(eos_token_id=tokenizer)) == ends  # type: ignore[arg-type]

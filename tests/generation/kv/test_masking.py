@@ -9,7 +9,7 @@ import pytest
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 from carrel.errors import GenerationError, InputError  # noqa: E402
-from carrel.generation.kv import PagedAttention  # noqa: E402
+from carrel.generation.kv import PagedAttention, masking  # noqa: E402
 from carrel.generation.kv.application import apply  # noqa: E402
 from carrel.generation.kv.caches import ContextCache, GrowingLayer  # noqa: E402
 from carrel.generation.kv.masking import attention_modules, hide_keys  # noqa: E402
@@ -93,6 +93,31 @@ def test_a_cache_that_hands_out_its_own_memory_keeps_its_context(model: Any) -> 
             assert torch.equal(layer.keys, keys)
             assert torch.equal(layer.values, values)
         torch.testing.assert_close(ask(model, cache, QUESTION, LENGTH), first, atol=0, rtol=0)
+
+
+def test_marks_are_made_once_and_other_ones_are_noticed(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    layers, one, other = read(model), marks(0), marks(1)
+    longer = tokens(12, seed=3)
+    monkeypatch.setattr(masking, "_ROOM", 5)  # so that the rows are made anew on the way
+    expected = {}
+    for name, hidden in (("one", one), ("other", other)):
+        fresh = {layer: found.clone() for layer, found in hidden.items()}
+        with hide_keys(model, fresh):
+            expected[name] = ask(model, cache_of(layers), longer, LENGTH)
+    caches, found = {"one": cache_of(layers), "other": cache_of(layers)}, {"one": [], "other": []}
+    for at in range(12):  # in turns, token by token
+        for name, hidden in (("one", one), ("other", other)):
+            with hide_keys(model, hidden):
+                found[name].append(ask(model, caches[name], longer[:, at : at + 1], LENGTH + at))
+    for name in expected:
+        torch.testing.assert_close(torch.cat(found[name]), expected[name], atol=2e-5, rtol=1e-4)
+    made, cache = [], cache_of(layers)
+    make = masking._Bias.__init__
+    monkeypatch.setattr(masking._Bias, "__init__", lambda self, *a: (made.append(1), make(self, *a))[1])
+    for at in range(12):
+        with hide_keys(model, one):
+            ask(model, cache, longer[:, at : at + 1], LENGTH + at)
+    assert len(made) == 2  # the layers
 
 
 def test_nothing_stays_on_the_model(model: Any) -> None:

@@ -226,6 +226,21 @@ def test_a_composition_quantises_once_and_last(policies: list[KVPolicy]) -> None
         Composed(policies)
 
 
+def test_a_composition_does_not_hide_and_drop() -> None:
+    hiding = Recorder([], "hiding", hides=1)
+    for policies in ([hiding, RandomEviction(0.5)], [RandomEviction(0.5), Quantised(8)], [hiding, Quantised(8)]):
+        if hiding in policies and any(policy.drops for policy in policies):
+            with pytest.raises(InputError, match=r"hiding hides keys .* as random:0\.5 does"):
+                Composed(policies)
+        else:
+            made = Composed(policies)
+            assert (made.hides, made.drops) == (hiding in policies, hiding not in policies)
+    inner = Composed([RandomEviction(0.5), Everything()])
+    with pytest.raises(InputError, match=r"random:0\.5\+dense does"):
+        Composed([inner, hiding])
+    assert not RandomEviction(1).drops
+
+
 @pytest.mark.parametrize(
     ("spec", "label"),
     [

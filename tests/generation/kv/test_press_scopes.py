@@ -6,6 +6,7 @@ import importlib.util
 import logging
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ if importlib.util.find_spec("kvpress") is None:
 from transformers import DynamicCache  # noqa: E402
 
 from carrel.errors import GenerationError, InputError, MissingDependencyError  # noqa: E402
-from carrel.generation.kv.press_scopes import kvpress_package  # noqa: E402
+from carrel.generation.kv.press_scopes import kvpress_package, seeded  # noqa: E402
 from carrel.generation.kv.presses import presses  # noqa: E402
 from tests.generation.kv.press_cases import CONTEXT, answered, press, read, tiny, traces  # noqa: E402
 
@@ -152,6 +153,37 @@ def test_kvpress_does_not_fit_transformers(model: Any, monkeypatch: pytest.Monke
     with pytest.raises(GenerationError, match=r"kvpress 0.* with transformers 5.*no longer tells.*Install 0\.5\.5"):
         read(model, press("knorm"), CONTEXT)
     assert traces(model) == before
+
+
+def test_random_numbers_of_other_gpus_are_left_alone(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def touched(*_: Any) -> None:
+        raise AssertionError("another GPU")
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    for name in ("get_rng_state", "set_rng_state", "manual_seed_all"):
+        monkeypatch.setattr(torch.cuda, name, touched)
+    before, drawn = torch.get_rng_state(), []
+    for _ in range(2):
+        with seeded(model):
+            drawn.append(torch.rand(3))
+    assert torch.equal(*drawn)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_random_numbers_of_the_models_gpus_are_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    class OnGPUs:
+        def parameters(self) -> list[Any]:
+            return [SimpleNamespace(device=torch.device(place)) for place in ("cuda:1", "cpu", "cuda:3", "cuda:1")]
+
+    saved, restored = [], []
+    generators = [torch.Generator() for _ in range(4)]
+    seeds = [generator.initial_seed() for generator in generators]
+    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device: saved.append(device))
+    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, device: restored.append(device))
+    monkeypatch.setattr(torch.cuda, "default_generators", generators, raising=False)
+    with seeded(OnGPUs()):
+        assert [generator.initial_seed() for generator in generators] == [seeds[0], 0, seeds[2], 0]
+    assert saved == restored == [1, 3]
 
 
 def test_kvpress_is_quiet(model: Any, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip("torch")
 from carrel.errors import InputError
-from carrel.generation.kv.press_table import find_press, presses
+from carrel.generation.kv.press_table import find_press, presses, wanting
 
 pytestmark = pytest.mark.extras
 NOT_PRESSES = {"BasePress", "ScorerPress", "KVPressTextGenerationPipeline"}
@@ -82,3 +82,10 @@ def test_nothing_close_is_no_guess() -> None:
 def test_a_refused_press_says_why(name: str, reason: str) -> None:
     with pytest.raises(InputError, match=reason):
         find_press(name)
+
+
+def test_what_a_press_takes_besides_its_name() -> None:
+    told = {entry.name: wanting(entry) for entry in presses() if wanting(entry)}
+    assert sorted(told) == ["duo_attention", "lukv"]
+    assert "make_press('duo_attention', keep, patterns=...)" in told["duo_attention"]
+    assert "make_press('lukv', keep, curves=...)" in told["lukv"]

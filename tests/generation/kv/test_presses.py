@@ -17,7 +17,7 @@ if importlib.util.find_spec("kvpress") is None:
 from transformers import DynamicCache  # noqa: E402
 
 from carrel.errors import GenerationError, InputError  # noqa: E402
-from carrel.generation.kv.policies import make_policy  # noqa: E402
+from carrel.generation.kv.policies import Everything, make_policy  # noqa: E402
 from carrel.generation.kv.press_scopes import kvpress_package  # noqa: E402
 from carrel.generation.kv.presses import HeadPatterns, presses  # noqa: E402
 from tests.generation.kv.press_cases import (  # noqa: E402
@@ -283,14 +283,41 @@ def test_two_presses_that_hide_do_not_compose(model: Any, spec: str) -> None:
 def test_a_press_that_hides_goes_with_none_that_frees(model: Any, spec: str) -> None:
     before = traces(model)
     with pytest.raises(InputError, match="goes with no policy that drops"):
-        composed(model, spec)
+        make_policy(spec)
+    one, other = map(make_policy, spec.split("+"))  # and by hand
+    with pytest.raises(InputError, match="goes with no policy that drops"), one.reading(model), other.reading(model):
+        read(model, Everything(), CONTEXT)
     assert traces(model) == before
 
 
 def test_nor_with_what_drops_keys_afterwards(model: Any) -> None:
-    policy, cache = composed(model, "adakv:0.5+random:0.5")
+    with pytest.raises(InputError, match=r"adakv:0\.5 hides .* as random:0\.5 does"):
+        make_policy("adakv:0.5+random:0.5+int8")
+    policy, after = press("adakv", 0.5), make_policy("random:0.5")
+    cache = read(model, policy, CONTEXT)
+    for number, layer in enumerate(cache.layers):
+        layer.keys, layer.values = after.kept(number, layer.keys, layer.values)
     with pytest.raises(GenerationError, match="goes with none that drops"):
         answered(model, policy, cache)
+
+
+def test_a_press_of_everything_goes_with_one_that_hides(model: Any) -> None:
+    policy, cache = composed(model, "adakv:0.5+random:1")
+    assert bool(answered(model, policy, cache).isfinite().all())
+
+
+def test_what_hides_is_refused_before_the_read_where_attention_takes_no_masks(model: Any) -> None:
+    before, wanted = model.config._attn_implementation, "'flash_attention_2' attention does not take"
+    model.config._attn_implementation = "flash_attention_2"
+    try:
+        for policy in (press("adakv"), make_policy("adakv:0.5+int8")):
+            with pytest.raises(InputError, match=wanted):
+                policy.check(model)
+            with pytest.raises(InputError, match=wanted), policy.reading(model):
+                pass
+        press("snapkv").check(model)
+    finally:
+        model.config._attn_implementation = before
 
 
 # -- names, options, packages --------------------------------------------------------------------

@@ -62,3 +62,15 @@ def test_the_choice_is_sinks_and_window(states: Callable[..., Any], keys: int, e
 def test_parameters_of_no_use_are_errors(options: dict[str, Any]) -> None:
     with pytest.raises(InputError):
         LambdaAttention(**options)
+
+
+def test_the_label_of_what_is_read_has_every_knob() -> None:
+    options: list[dict[str, Any]] = [
+        {}, {"sinks": 5}, {"window": 8}, {"window": 8, "cap": 9, "inverse_frequencies": FREQUENCIES},
+        {"window": 8, "cap": 10, "inverse_frequencies": FREQUENCIES},
+        {"window": 8, "cap": 9, "inverse_frequencies": 2 * FREQUENCIES},
+    ]  # fmt: skip
+    labels = [LambdaAttention(**knobs).prefill_label for knobs in options]
+    assert len({*labels, ""}) == 7
+    assert labels == [LambdaAttention(**knobs).prefill_label for knobs in options]
+    assert labels[2] == LambdaAttention(window=8, inverse_frequencies=FREQUENCIES).prefill_label  # nothing is capped
