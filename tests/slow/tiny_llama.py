@@ -21,7 +21,7 @@ TEMPLATE = (
 )
 
 
-def make(folder: Path, window: int = 2048, seed: int = 0) -> Path:
+def make(folder: Path, window: int = 2048, seed: int = 0, layers: int = LAYERS) -> Path:
     """Write the model, its tokenizer (byte-level BPE, trained on the documentation) and its chat template."""
     folder.mkdir(parents=True)
     tokenizer = Tokenizer(BPE(unk_token="<unk>"))
@@ -38,7 +38,7 @@ def make(folder: Path, window: int = 2048, seed: int = 0) -> Path:
     })  # fmt: skip
     put(folder / "config.json", {
         "architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": vocabulary, "hidden_size": HIDDEN,
-        "intermediate_size": INNER, "num_hidden_layers": LAYERS, "num_attention_heads": HEADS, "head_dim": HEAD,
+        "intermediate_size": INNER, "num_hidden_layers": layers, "num_attention_heads": HEADS, "head_dim": HEAD,
         "num_key_value_heads": KEY_VALUE_HEADS, "max_position_embeddings": window, "rms_norm_eps": 1e-5,
         "rope_theta": 10000.0, "hidden_act": "silu", "tie_word_embeddings": False, "bos_token_id": 1,
         "eos_token_id": 2, "dtype": "float32",
@@ -52,7 +52,7 @@ def make(folder: Path, window: int = 2048, seed: int = 0) -> Path:
     keys = KEY_VALUE_HEADS * HEAD
     weights = {"model.embed_tokens.weight": drawn(vocabulary, HIDDEN), "lm_head.weight": drawn(vocabulary, HIDDEN)}
     weights["model.norm.weight"] = np.ones(HIDDEN, np.float32)
-    for layer in range(LAYERS):
+    for layer in range(layers):
         name = f"model.layers.{layer}"
         for part, shape in {
             "self_attn.q_proj": (HIDDEN, HIDDEN), "self_attn.k_proj": (keys, HIDDEN),
