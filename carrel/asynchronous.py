@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator
-from contextvars import ContextVar
+from concurrent.futures import Executor
+from contextvars import ContextVar, copy_context
 from functools import wraps
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,24 @@ def stop_if_cancelled() -> None:
         raise asyncio.CancelledError
 
 
+async def on_thread(call: Callable[[], R], pool: Executor | None = None) -> R:
+    """Make a call on a thread of a pool (by default the event loop's), where ``stop_if_cancelled`` knows its task.
+
+    Cancelled, it returns at once; the thread ends at its next ``stop_if_cancelled``.
+    """
+    cancelled = threading.Event()
+    own = copy_context()
+
+    def run() -> R:
+        _CANCELLED.set(cancelled)
+        return call()
+
+    try:
+        return await asyncio.get_running_loop().run_in_executor(pool, own.run, run)
+    finally:  # when there is a result already, nobody looks
+        cancelled.set()
+
+
 def twin(method: Callable[Concatenate[Own, P], R]) -> Callable[Concatenate[Own, P], Coroutine[Any, Any, R]]:
     """A method that does not block the event loop and takes what ``method`` takes.
 
@@ -38,17 +57,11 @@ def twin(method: Callable[Concatenate[Own, P], R]) -> Callable[Concatenate[Own, 
 
     @wraps(method)
     async def run(library: Own, /, *arguments: P.args, **keywords: P.kwargs) -> R:
-        cancelled = threading.Event()
-
         def call() -> R:
-            _CANCELLED.set(cancelled)  # in the thread's own copy of the context
             result: R = getattr(library, name)(*arguments, **keywords)
             return result
 
-        try:
-            return await asyncio.to_thread(call)
-        finally:  # when there is a result already, nobody looks
-            cancelled.set()
+        return await on_thread(call)
 
     run.__doc__ = f"``{name}`` on a thread."
     vars(run).pop("__isabstractmethod__", None)  # whoever writes the method has its twin

@@ -30,6 +30,10 @@ CarrelError
 │   ├── AuthenticationError    the server wants another key
 │   ├── UnknownModelError      the server has no model of this name
 │   └── StoredContextError     keys and values on disk that cannot be used: damaged, or of another model or policy
+├── FlowError                  a flow of agents cannot go on
+│   ├── BudgetSpentError       its tokens, calls or seconds are spent
+│   ├── JournalError           its journal is damaged, in use, or of a run that went another way
+│   └── ReplyFormatError       a reply of the wrong form, asked for twice
 ├── MissingDependencyError     an extra is not installed
 └── ModelError                 model files are missing or damaged
 """
@@ -155,6 +159,22 @@ class UnknownModelError(GenerationError):
 
 class StoredContextError(GenerationError):
     """A context on disk cannot be written or used; the generator reads the text anew."""
+
+
+class FlowError(CarrelError):
+    """A flow of agents cannot go on."""
+
+
+class BudgetSpentError(FlowError):
+    """The tokens, calls or seconds of a run are spent."""
+
+
+class JournalError(FlowError):
+    """A journal cannot be used: damaged, in use, or of a run that went another way."""
+
+
+class ReplyFormatError(FlowError):
+    """A reply was not of the form that was asked for, and neither was the second."""
 
 
 class MissingDependencyError(CarrelError):

@@ -254,6 +254,8 @@ class Prompt:
     history: tuple[Turn, ...] = ()
     notes: tuple[str, ...] = ()
     schema: Mapping[str, object] | None = None
+    max_tokens: int | None = None
+    kind: str = "answer"
 
 
 FinishReason = Literal["stop", "length", "abstained", "refused", "cancelled"]

@@ -46,6 +46,12 @@ class Generator(ABC):
     def count_tokens(self, text: str) -> int:
         return self.tokenizer.count(text)
 
+    def prompt_tokens(self, prompt: Prompt) -> int:
+        """Tokens of a prompt as it is rendered for this generator."""
+        from carrel.generation.rendering import render_prompt
+
+        return self.tokenizer.count(render_prompt(prompt))
+
     def fixed_tokens(self, prompt: Prompt) -> int:
         """Tokens of a prompt without its passages: what the window must hold besides them."""
         from carrel.generation.rendering import render_prompt

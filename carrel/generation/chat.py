@@ -55,8 +55,11 @@ class ChatGenerator(Generator):
     def messages(self, prompt: Prompt) -> list[Message]:
         return render_messages(prompt, self.placement, self.instructions)
 
+    def prompt_tokens(self, prompt: Prompt) -> int:
+        return self.chat_tokens(self.messages(prompt))
+
     def fixed_tokens(self, prompt: Prompt) -> int:
-        return self.chat_tokens(self.messages(replace(prompt, passages=())))
+        return self.prompt_tokens(replace(prompt, passages=()))
 
     def room(self, used: int, window: int, where: str) -> int:
         """The most tokens of a reply: ``max_tokens``, or what a window leaves beside ``used`` of a prompt.

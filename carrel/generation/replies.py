@@ -42,9 +42,25 @@ def complete(generator: Generator, prompt: Prompt) -> Completion:
         raise
     except Exception as error:
         _failed(generator, "complete", error)
+    return checked(generator, "complete", prompt, completion)
+
+
+async def acomplete(generator: Generator, prompt: Prompt) -> Completion:
+    """The same of a generator with an ``acomplete`` of its own."""
+    try:
+        completion: object = await generator.acomplete(prompt)
+    except CarrelError:
+        raise
+    except Exception as error:
+        _failed(generator, "acomplete", error)
+    return checked(generator, "acomplete", prompt, completion)
+
+
+def checked(generator: Generator, method: str, prompt: Prompt, completion: object) -> Completion:
+    """What a generator returned, if it is a completion in every part; its name and usage are filled in."""
     if not isinstance(completion, Completion):
-        _refuse(generator, "complete", completion, "a carrel.types.Completion")
-    return _sound(generator, "complete", prompt, completion)
+        _refuse(generator, method, completion, "a carrel.types.Completion")
+    return _sound(generator, method, prompt, completion)
 
 
 def stream(generator: Generator, prompt: Prompt) -> Iterator[TextEvent | Completion]:

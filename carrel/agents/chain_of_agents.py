@@ -1,0 +1,158 @@
+"""Chain of Agents: workers read a long text piece by piece and pass on their notes; a manager answers from them."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import Literal
+
+from carrel.agents.base import Score, Steps, flow
+from carrel.agents.pieces import Texts, next_piece, units
+from carrel.agents.replying import Note, Written, ask_in_form, gathered, note_of, read_number, write
+from carrel.agents.tasks import ANSWER_FROM_NOTES, CHOICE, ENOUGH, NOTES
+from carrel.errors import ContextOverflowError, InputError, RefusalError
+from carrel.options import check_question
+from carrel.types import Passage, Prompt
+
+Direction = Literal["forwards", "backwards", "both"]
+
+
+@dataclass(frozen=True, slots=True)
+class Chained:
+    """What a chain of agents found.
+
+    Attributes
+    ----------
+    answer : the manager's, with citations in the text that was read.
+    notes : what each worker passed on, in the order of reading; with "both", of the chain whose answer was chosen.
+    pieces : how many pieces were read; ``stopped_early`` where the rest was left unread.
+    skipped : pieces that a worker declined to read, as their first words.
+    candidates : with "both", the answers of the two directions.
+    """
+
+    answer: Written
+    notes: tuple[Note, ...]
+    pieces: int
+    stopped_early: bool = False
+    skipped: tuple[str, ...] = ()
+    candidates: tuple[Written, ...] = ()
+
+
+@flow("Zhang et al., Chain of Agents: Large Language Models Collaborating on Long-Context Tasks, arXiv 2406.02818")
+def chain_of_agents(
+    question: str,
+    texts: Texts,
+    *,
+    direction: Direction = "forwards",
+    notes_tokens: int = 256,
+    piece_tokens: int | None = None,
+    least_relevance: float | None = None,
+    early_exit: bool = True,
+) -> Steps[Chained]:
+    """Read a text of any length: each worker has the notes so far and a piece that fills the window.
+
+    Parameters
+    ----------
+    question : what is to be answered.
+    texts : a document, or several, or passages, in the order in which they are read.
+    direction : "forwards", "backwards", or "both", where the better of the two answers is chosen.
+    notes_tokens : the most tokens of a worker's notes.
+    piece_tokens : the most tokens of a piece; by default all that the window holds.
+    least_relevance : leave out what scores less than this for the question, 0 to 1, before anything is read.
+    early_exit : stop when a worker says that its notes are enough.
+
+    Raises
+    ------
+    InputError : nothing to read, or an unknown direction. RefusalError : the manager declines.
+    """
+    check_question(question)
+    if direction not in ("forwards", "backwards", "both"):
+        raise InputError(f"a chain reads 'forwards', 'backwards' or 'both', not {direction!r}")
+    left = units(texts)
+    if least_relevance is not None:
+        scores: tuple[float, ...] = yield Score(question, left)
+        best = max(scores)
+        kept = [unit for unit, score in zip(left, scores, strict=True) if score >= min(least_relevance, best)]
+        left = tuple(kept)
+    settings = (notes_tokens, piece_tokens, early_exit)
+    if direction != "both":
+        return (yield from _chain(question, left, direction == "backwards", *settings))
+    chains: list[Chained] = yield [_chain(question, left, backwards, *settings) for backwards in (False, True)]
+    return (yield from _chosen(question, chains))
+
+
+def _chain(
+    question: str,
+    left: tuple[Passage, ...],
+    backwards: bool,
+    notes_tokens: int,
+    piece_tokens: int | None,
+    early_exit: bool,
+) -> Steps[Chained]:
+    """One way through the text, and the manager's answer."""
+    notes: list[Note] = []
+    skipped: list[str] = []
+    note, pieces, enough = Note(), 0, False
+    waiting: deque[tuple[Passage, ...]] = deque()  # pieces that turned out to be too long, halved
+    while (left or waiting) and not enough:
+        prompt = _worker_prompt(question, note, notes_tokens)
+        if not waiting:
+            fitted = yield from next_piece(prompt, left, piece_tokens, backwards=backwards)
+            left = fitted.left
+            waiting.append(fitted.taken)
+        piece = waiting.popleft()
+        try:
+            said = yield from write(_worker_prompt(question, note, notes_tokens, piece))
+        except ContextOverflowError:  # the tokens were counted with a margin that was not wide enough
+            if len(piece) == 1:
+                raise
+            halves = [piece[: len(piece) // 2], piece[len(piece) // 2 :]]
+            waiting.extendleft(halves if backwards else reversed(halves))
+            continue
+        except RefusalError:
+            skipped.append(piece[0].text.strip()[:80])
+            continue
+        pieces += 1
+        first, _, rest = said.text.partition("\n")
+        enough = early_exit and first.strip().rstrip(":.").upper() == ENOUGH
+        if first.strip().rstrip(":.").upper() == ENOUGH:
+            said = _without_first_line(said, rest)
+        if not said.abstained and said.text.strip():
+            note = note_of(said)
+        notes.append(note)
+    answer = yield from _managed(question, note)
+    return Chained(answer, tuple(notes), pieces, bool(left or waiting), tuple(skipped))
+
+
+def _worker_prompt(question: str, note: Note, notes_tokens: int, piece: tuple[Passage, ...] = ()) -> Prompt:
+    notes = (note.text,) if note.text else ()
+    return Prompt(question, (*note.evidence, *piece), task=NOTES, notes=notes, kind="notes", max_tokens=notes_tokens)
+
+
+def _without_first_line(said: Written, rest: str) -> Written:
+    return Written(rest, said.citations, said.passages, said.unsupported, said.abstained, said.confidence)
+
+
+def _managed(question: str, note: Note) -> Steps[Written]:
+    """The manager's answer, from the last notes."""
+    notes = (note.text,) if note.text else ()
+    prompt = Prompt(question, note.evidence, task=ANSWER_FROM_NOTES, notes=notes)
+    return (yield from write(prompt, stream=True))
+
+
+def _chosen(question: str, chains: list[Chained]) -> Steps[Chained]:
+    """The chain whose answer stands: the only one there is, the one both gave, or the one that is chosen."""
+    answers = tuple(chain.answer for chain in chains)
+    said = [chain for chain in chains if not chain.answer.abstained] or chains[:1]
+    if len(said) > 1 and len({_plain(answer.text) for answer in answers}) > 1:
+        texts, evidence = gathered(note_of(answer) for answer in answers)
+        numbered = tuple(f"Answer {number}: {text}" for number, text in enumerate(texts, start=1))
+        prompt = Prompt(question, evidence, task=CHOICE, notes=numbered, kind="choice", max_tokens=16)
+        number = yield from ask_in_form(prompt, read_number(len(answers)), example="1")
+        said = [chains[number - 1]]
+    best = said[0]
+    return Chained(best.answer, best.notes, best.pieces, best.stopped_early, best.skipped, answers)
+
+
+def _plain(text: str) -> str:
+    return " ".join(word for word in text.lower().split() if any(map(str.isalnum, word)))

@@ -1,0 +1,376 @@
+"""Drivers: run a flow, or many side by side, against a generator and a library.
+
+The logic is written once, on an event loop; ``run`` and ``run_many`` make a loop of their own. Replies are kept in the
+journal before their flow goes on. Concurrent calls are bounded; an engine that batches what it is asked at the same
+time (vLLM) is kept busy by as many flows as there are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import time
+from collections import deque
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from carrel.agents.base import Ask, Fit, Flow, Read, Request, Retrieve
+from carrel.agents.budget import Budget, Purse
+from carrel.agents.desk import Desk
+from carrel.agents.journal import Journal, key_of
+from carrel.agents.machine import Due, Machine
+from carrel.agents.trace import Trace
+from carrel.asynchronous import on_thread
+from carrel.errors import BudgetSpentError, InputError
+from carrel.generation import replies
+from carrel.generation.base import Generator
+from carrel.inputs import check_kind
+from carrel.types import Completion, Event, TextEvent, Usage
+
+if TYPE_CHECKING:
+    import os
+
+    from carrel.library import Library
+
+R = TypeVar("R")
+DEFAULT_CONCURRENCY = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Happened:
+    """Something that happened in a run, for whoever watches: a step that ended, or a piece of a reply as it came.
+
+    ``number`` is the flow's place among those of ``run_many``; ``event`` is None where a step ended.
+    """
+
+    number: int
+    trace: Trace
+    event: Event | None = None
+
+
+Watch = Callable[[Happened], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Run(Generic[R]):
+    """What became of a flow.
+
+    Attributes
+    ----------
+    trace : every step with its time and tokens; ``rich.print(run.trace.tree())`` shows it.
+    usage : tokens that this run spent; replies from a journal cost nothing.
+    error : what the flow failed with, or None.
+    wall_clock_offset_s : to be added to the trace's clock for seconds since 1970.
+    """
+
+    trace: Trace
+    usage: Usage
+    error: BaseException | None = None
+    wall_clock_offset_s: float = 0.0
+    _value: Any = field(default=None, repr=False)
+
+    @property
+    def result(self) -> R:
+        """What the flow returned; raises what it failed with."""
+        if self.error is not None:
+            raise self.error
+        value: R = self._value
+        return value
+
+
+def run(
+    flow: Flow[R],
+    *,
+    generator: Generator | None = None,
+    library: Library | None = None,
+    mode: str = "",
+    concurrency: int = DEFAULT_CONCURRENCY,
+    budget: Budget | None = None,
+    journal: Journal | str | os.PathLike[str] | None = None,
+    watch: Watch | None = None,
+) -> Run[R]:
+    """Run a flow to its end; raises what it fails with.
+
+    Parameters
+    ----------
+    flow : such as ``carrel.agents.chain_of_agents(question, document)``.
+    generator : answers what the flow asks; the embedded reader by default, offline.
+    library : answers what it retrieves.
+    mode : which models score and check: "fast", "balanced" or "thorough"; by default that of the library.
+    concurrency : the most requests under way at once.
+    budget : tokens, calls and seconds that may be spent.
+    journal : a file that keeps every reply, so that the same run, begun again, asks for nothing twice.
+    watch : called with ``Happened`` as steps end, and as text comes in.
+
+    Raises
+    ------
+    BudgetSpentError : the budget is spent. With a journal, the same run with a larger one goes on from there.
+    JournalError : the journal is of no use, or the run goes another way than the one it was written by.
+    """
+    (done,) = run_many(
+        [flow], generator=generator, library=library, mode=mode, concurrency=concurrency, budget=budget,
+        journal=journal, watch=watch,
+    )  # fmt: skip
+    if done.error is not None:
+        raise done.error
+    return done
+
+
+def run_many(
+    flows: Iterable[Flow[R]],
+    *,
+    generator: Generator | None = None,
+    library: Library | None = None,
+    mode: str = "",
+    concurrency: int = DEFAULT_CONCURRENCY,
+    budget: Budget | None = None,
+    journal: Journal | str | os.PathLike[str] | None = None,
+    watch: Watch | None = None,
+) -> list[Run[R]]:
+    """Run flows side by side, their requests taking turns; one that fails does not stop the others.
+
+    Keywords as in ``run``; budget and concurrency are those of all flows together. Each Run has its own ``error``.
+    """
+    desk = Desk(generator, library, mode)
+    return _blocking(lambda: _drive(list(flows), desk, concurrency, budget, journal, watch))
+
+
+async def arun(
+    flow: Flow[R],
+    *,
+    generator: Generator | None = None,
+    library: Library | None = None,
+    mode: str = "",
+    concurrency: int = DEFAULT_CONCURRENCY,
+    budget: Budget | None = None,
+    journal: Journal | str | os.PathLike[str] | None = None,
+    watch: Watch | None = None,
+) -> Run[R]:
+    """``run`` on the event loop of the caller; cancelled, it cancels what is under way and loses no reply."""
+    desk = Desk(generator, library, mode)
+    (done,) = await _drive([flow], desk, concurrency, budget, journal, watch)
+    if done.error is not None:
+        raise done.error
+    return done
+
+
+def _blocking(begin: Callable[[], Coroutine[Any, Any, list[Run[R]]]]) -> list[Run[R]]:
+    """Run on an event loop of its own; in a notebook, which has one, on another thread."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(begin())
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(lambda: asyncio.run(begin())).result()
+
+
+async def _drive(
+    flows: Sequence[Flow[R]],
+    desk: Desk,
+    concurrency: int,
+    budget: Budget | None,
+    journal: Journal | str | os.PathLike[str] | None,
+    watch: Watch | None,
+) -> list[Run[R]]:
+    for flow in flows:
+        if not isinstance(flow, Flow):
+            raise InputError(f"a driver runs flows, such as chain_of_agents(question, document), not {flow!r:.80}")
+    if isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1:
+        raise InputError(f"concurrency is a number of requests, 1 or more, not {concurrency!r}")
+    check_kind("a budget", budget, Budget)
+    with ExitStack() as stack:
+        if journal is not None and not isinstance(journal, Journal):
+            journal = stack.enter_context(Journal(journal))
+        pool = ThreadPoolExecutor(concurrency, thread_name_prefix="carrel-flow")
+        stack.callback(pool.shutdown, wait=False, cancel_futures=True)
+        return await _Driver(flows, desk, concurrency, Purse(budget or Budget()), journal, watch, pool).all()
+
+
+class _Driver(Generic[R]):
+    """The machines of a run, and what is under way for them."""
+
+    def __init__(
+        self,
+        flows: Sequence[Flow[R]],
+        desk: Desk,
+        concurrency: int,
+        purse: Purse,
+        journal: Journal | None,
+        watch: Watch | None,
+        pool: ThreadPoolExecutor,
+    ) -> None:
+        self.desk, self.concurrency, self.purse, self.journal, self.pool = desk, concurrency, purse, journal, pool
+        self.watch = watch
+        self.keys = [key_of(flow, desk.name) if journal is not None else "" for flow in flows]
+        self.machines = [Machine(flow) for flow in flows]
+        self.usages = [Usage(tokenizer=desk.generator.tokenizer.name) for _ in flows]
+        self.waiting: deque[tuple[int, Due]] = deque()
+        self.running: dict[asyncio.Task[Any], tuple[int, Due]] = {}
+
+    async def all(self) -> list[Run[R]]:
+        self._collect(range(len(self.machines)))
+        try:
+            while self.waiting or self.running:
+                self._dispatch()
+                if self.running:
+                    await self._settled()
+        finally:
+            await self._stop()
+        offset = time.time() - time.perf_counter()
+        return [
+            Run(machine.trace, usage, machine.error, offset, None if machine.error else machine.result)
+            for machine, usage in zip(self.machines, self.usages, strict=True)
+        ]
+
+    def _collect(self, numbers: Iterable[int]) -> None:
+        for number in numbers:
+            for due in self.machines[number].due():
+                due.trace.note = _note(due.request)
+                self.waiting.append((number, due))
+
+    def _dispatch(self) -> None:
+        """Begin what waits, in the order it came, as far as there is room and money for it."""
+        while self.waiting and len(self.running) < self.concurrency:
+            number, due = self.waiting[0]
+            try:
+                if self._replayed(number, due):
+                    continue
+                if not self._affordable(due):
+                    return  # until what is under way has come in
+            except Exception as error:
+                self.waiting.popleft()
+                self._end(number, due, error=error)
+                continue
+            self.waiting.popleft()
+            self.running[asyncio.ensure_future(self._perform(number, due))] = (number, due)
+
+    def _replayed(self, number: int, due: Due) -> bool:
+        """Answer from the journal where it can."""
+        if self.journal is None:
+            return False
+        found, reply = self.journal.find(self.keys[number], due.path, due.request)
+        if found:
+            self.waiting.popleft()
+            due.trace.replayed = True
+            self._end(number, due, reply)
+        return found
+
+    def _affordable(self, due: Due) -> bool:
+        if not isinstance(due.request, Ask):
+            return True
+        return self.purse.reserve(due, due.request.prompt, self.desk.generator)
+
+    async def _settled(self) -> None:
+        """Wait for the next replies; what is under way when time is up is stopped."""
+        done, _ = await asyncio.wait(
+            self.running, timeout=self.purse.seconds_left(), return_when=asyncio.FIRST_COMPLETED
+        )
+        if not done:
+            spent = self.purse.out_of_time()
+            for task in self.running:
+                task.cancel()
+            await asyncio.wait(self.running)
+            for number, due in self.running.values():
+                self._end(number, due, error=spent)
+            self.running.clear()
+        for task in [task for task in self.running if task in done]:  # in the order they were begun
+            number, due = self.running.pop(task)
+            error = task.exception()
+            self._end(number, due, None if error else task.result(), error)
+
+    def _end(self, number: int, due: Due, reply: Any = None, error: BaseException | None = None) -> None:
+        if isinstance(reply, Completion):
+            due.trace.tokens_in, due.trace.tokens_out = reply.usage.prompt_tokens, reply.usage.completion_tokens
+            if not due.trace.replayed:
+                self.usages[number] = _added(self.usages[number], reply.usage)
+        self.purse.settle(due, reply)
+        machine = self.machines[number]
+        if error is None:
+            machine.give(due, reply)
+        else:
+            machine.fail(due, error)
+        self._tell(Happened(number, due.trace))
+        self._collect([number])
+
+    async def _perform(self, number: int, due: Due) -> Any:
+        """The reply to a request, in the journal already."""
+        request, generator = due.request, self.desk.generator
+        if isinstance(request, Ask) and type(generator).acomplete is not Generator.acomplete:
+            reply: Any = await replies.acomplete(generator, request.prompt)
+            if self.journal is not None:
+                await on_thread(functools.partial(self._keep, number, due, reply), self.pool)
+            return reply
+        loop = asyncio.get_running_loop()
+
+        def call() -> Any:
+            if not isinstance(request, Ask):
+                found = self.desk.perform(request)
+            elif request.stream and self.watch is not None:
+                found = self._streamed(number, due, loop)
+            else:
+                found = replies.complete(generator, request.prompt)
+            self._keep(number, due, found)
+            return found
+
+        return await on_thread(call, self.pool)
+
+    def _keep(self, number: int, due: Due, reply: object) -> None:
+        if self.journal is not None:
+            self.journal.keep(self.keys[number], due.path, due.request, reply)
+
+    def _streamed(self, number: int, due: Due, loop: asyncio.AbstractEventLoop) -> Completion:
+        """A reply whose pieces are passed on as they come."""
+        assert isinstance(due.request, Ask)
+        whole = Completion("")
+        for event in replies.stream(self.desk.generator, due.request.prompt):
+            if isinstance(event, TextEvent):
+                loop.call_soon_threadsafe(self._tell, Happened(number, due.trace, event))
+            else:
+                whole = event
+        return whole
+
+    def _tell(self, happened: Happened) -> None:
+        if self.watch is not None:
+            self.watch(happened)
+
+    async def _stop(self) -> None:
+        """Cancel what is still under way, and close every flow."""
+        for task in self.running:
+            task.cancel()
+        if self.running:
+            await asyncio.wait(self.running)
+        for machine in self.machines:
+            machine.close()
+
+
+def _added(sum: Usage, more: Usage) -> Usage:
+    return Usage(
+        sum.prompt_tokens + more.prompt_tokens,
+        sum.completion_tokens + more.completion_tokens,
+        sum.cached_tokens + more.cached_tokens,
+        more.tokenizer or sum.tokenizer,
+    )
+
+
+def _note(request: Request) -> str:
+    """A request in a few words, for the trace."""
+    if isinstance(request, Ask):
+        return f"{request.prompt.kind}: {_short(request.prompt.question)}"
+    if isinstance(request, Retrieve):
+        return _short(request.query)
+    if isinstance(request, Read):
+        return request.document_id
+    if isinstance(request, Fit):
+        return f"{len(request.passages)} passages"
+    return ""
+
+
+def _short(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= 60 else f"{line[:59]}…"
+
+
+__all__ = ["BudgetSpentError", "Happened", "Run", "arun", "run", "run_many"]

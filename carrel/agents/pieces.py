@@ -1,0 +1,69 @@
+"""Long texts in pieces: what they are made of, and reading them one prompt at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import cast
+
+from carrel.agents.base import Fit, Fitted, Steps
+from carrel.errors import InputError
+from carrel.types import Document, Passage, Prompt
+
+UNIT_CHARACTERS = 1200
+"""What is numbered in a prompt: paragraphs together as far as they have no more characters than this."""
+
+Text = Document | Passage
+Texts = Text | Sequence[Text]
+"""One long text, or several in their order."""
+
+
+def units(texts: Texts) -> tuple[Passage, ...]:
+    """Documents as passages of a few paragraphs, in their order; joined they are the text. Passages stay whole.
+
+    Raises
+    ------
+    InputError : there is no text to read.
+    """
+    given: Iterable[object] = [texts] if isinstance(texts, (Document, Passage)) else cast("Iterable[object]", texts)
+    out: list[Passage] = []
+    for text in given:
+        if not isinstance(text, (Document, Passage)):
+            raise InputError(f"a flow reads documents and passages, such as library.document(id), not {text!r:.80}")
+        out += [text] if isinstance(text, Passage) else _units(text)
+    out = [unit for unit in out if unit.text.strip()]
+    if not out:
+        raise InputError("there is no text to read: every document given is empty")
+    return tuple(out)
+
+
+def _units(document: Document) -> list[Passage]:
+    text, starts = document.text, [0]
+    for start, end in _paragraphs(document.text):
+        if end - starts[-1] > UNIT_CHARACTERS and start > starts[-1]:
+            starts.append(start)
+    ends = [*starts[1:], len(text)]
+    parts = [
+        Passage(document.id, start, end, text[start:end], document.title, document.source, pages=document.pages)
+        for start, end in zip(starts, ends, strict=True)
+    ]
+    return [replace(part, metadata=document.metadata) for part in parts]
+
+
+def _paragraphs(text: str) -> Iterable[tuple[int, int]]:
+    """Lines with what parts them from the next."""
+    start = 0
+    for line in text.splitlines(keepends=True):
+        yield start, start + len(line)
+        start += len(line)
+
+
+def next_piece(
+    prompt: Prompt, left: tuple[Passage, ...], limit: int | None, *, backwards: bool = False
+) -> Steps[Fitted]:
+    """As much of a text as a prompt takes, from its beginning; or from its end, in whole passages."""
+    if not backwards:
+        fitted: Fitted = yield Fit(prompt, left, limit)
+        return fitted
+    reversed_: Fitted = yield Fit(prompt, left[::-1], limit, whole=True)
+    return Fitted(reversed_.taken[::-1], reversed_.left[::-1])

@@ -1,0 +1,163 @@
+"""What all flows do with replies: bind their marks, carry the evidence on, ask once more where the form is wrong."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+from carrel.agents.base import Ask, Bind, Steps
+from carrel.agents.tasks import REPAIR
+from carrel.errors import RefusalError, ReplyFormatError
+from carrel.generation.answering import may_have_marks
+from carrel.generation.binding import Bound
+from carrel.generation.marks import SPACES, find_runs
+from carrel.types import Citation, Completion, Passage, Prompt, UnsupportedMark
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What was noted of a text: its marks ``[1]``, ``[2]`` are the numbers of ``evidence``, which are quotations.
+
+    ``unsupported`` are marks of the reply that nothing bears out: no longer in the text, and never cited.
+    """
+
+    text: str = ""
+    evidence: tuple[Passage, ...] = ()
+    unsupported: tuple[UnsupportedMark, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A text that a flow gives: an answer, a summary, a section. Marks are the numbers of ``passages``.
+
+    ``citations`` are verified; ``unsupported`` are marks that nothing bears out, left in the text as written.
+    """
+
+    text: str
+    citations: tuple[Citation, ...] = ()
+    passages: tuple[Passage, ...] = ()
+    unsupported: tuple[UnsupportedMark, ...] = ()
+    abstained: bool = False
+    confidence: float | None = None
+
+
+def write(prompt: Prompt, *, example: str = "", stream: bool = False) -> Steps[Written]:
+    """Ask for a text and bind its marks.
+
+    Raises
+    ------
+    RefusalError : the model declines.
+    """
+    reply: Completion = yield Ask(prompt, example, stream)
+    if reply.finish_reason == "refused":
+        raise RefusalError(f"the model declined to reply to {prompt.question!r:.80}: {reply.text:.200}")
+    bound = yield from bound_marks(reply, prompt)
+    abstained = reply.finish_reason == "abstained"
+    citations = () if abstained else bound.citations
+    return Written(reply.text, citations, prompt.passages, bound.unsupported, abstained, reply.confidence)
+
+
+def take_note(prompt: Prompt, *, example: str = "") -> Steps[Note]:
+    """Ask for notes; what they cite becomes their evidence, and their marks its numbers."""
+    text = yield from write(prompt, example=example)
+    return note_of(text)
+
+
+def note_of(written: Written) -> Note:
+    """A text with its citations as a note."""
+    if written.abstained:
+        return Note(unsupported=written.unsupported)
+    evidence: dict[tuple[str, int, int], Passage] = {}
+    numbers: dict[int, list[int]] = {}
+    for citation in written.citations:
+        key = citation.document_id, citation.start, citation.end
+        evidence.setdefault(key, quoted(citation, written.passages))
+        place = list(evidence).index(key) + 1
+        if place not in numbers.setdefault(citation.number, []):
+            numbers[citation.number].append(place)
+    text = renumbered(written.text, numbers)
+    return Note(text, tuple(evidence.values()), written.unsupported)
+
+
+def quoted(citation: Citation, passages: Sequence[Passage]) -> Passage:
+    """A citation as a passage of its own, with the title and the heading of the one that it was quoted from."""
+    parent = passages[citation.number - 1]
+    return replace(parent, start=citation.start, end=citation.end, text=citation.quote, kept=None)
+
+
+def renumbered(text: str, numbers: Mapping[int, Sequence[int]]) -> str:
+    """A text whose marks have other numbers; those without one are taken out. What may be a value stays as it is."""
+    out: list[str] = []
+    position = 0
+    for mark in (mark for run in find_runs(text) for mark in run):
+        new = sorted({place for number in mark.numbers for place in numbers.get(number, ())})
+        if not mark.is_plain and not new:
+            continue
+        before = text[position : mark.start]
+        out += [before if new else before.rstrip(SPACES), "".join(f"[{place}]" for place in new)]
+        position = mark.end
+    return "".join([*out, text[position:]])
+
+
+def gathered(notes: Iterable[Note]) -> tuple[tuple[str, ...], tuple[Passage, ...]]:
+    """The texts of notes with the numbers of one list of evidence, in which nothing is twice; empty ones left out."""
+    evidence: dict[tuple[str, int, int], Passage] = {}
+    texts: list[str] = []
+    for note in notes:
+        numbers: dict[int, list[int]] = {}
+        for number, passage in enumerate(note.evidence, start=1):
+            key = passage.document_id, passage.start, passage.end
+            evidence.setdefault(key, passage)
+            numbers[number] = [list(evidence).index(key) + 1]
+        if note.text.strip():
+            texts.append(renumbered(note.text, numbers))
+    return tuple(texts), tuple(evidence.values())
+
+
+def bound_marks(reply: Completion, prompt: Prompt) -> Steps[Bound]:
+    """What a reply's marks rest on: as its generator cited, or as they are found to."""
+    if reply.citations or reply.finish_reason == "abstained" or not may_have_marks(reply.text):
+        return Bound(reply.citations, ())
+    bound: Bound = yield Bind(reply.text, prompt.passages, prompt.question)
+    return bound
+
+
+def ask_in_form(prompt: Prompt, read: Callable[[str], T], *, example: str) -> Steps[T]:
+    """Ask for a reply of a certain form; one that cannot be read is asked for once more, with what was wrong.
+
+    Parameters
+    ----------
+    read : makes of a text what is wanted; raises ValueError, which says why it cannot.
+    example : a reply of the right form.
+
+    Raises
+    ------
+    ReplyFormatError : the second reply is of the wrong form, too. RefusalError : the model declines.
+    """
+    why = ""
+    for _ in range(2):
+        notes = (*prompt.notes, REPAIR.format(why=why)) if why else prompt.notes
+        reply: Completion = yield Ask(replace(prompt, notes=notes), example)
+        if reply.finish_reason == "refused":
+            raise RefusalError(f"the model declined to reply to {prompt.question!r:.80}: {reply.text:.200}")
+        try:
+            return read(reply.text)
+        except ValueError as error:
+            why = str(error)
+    raise ReplyFormatError(f"twice the model's reply could not be used: {why}. It was: {reply.text!r:.200}")
+
+
+def read_number(most: int) -> Callable[[str], int]:
+    """Reads the number from 1 to ``most`` that a reply names first."""
+
+    def read(text: str) -> int:
+        found = re.search(r"\d+", text)
+        if found is None or not 1 <= int(found[0]) <= most:
+            raise ValueError(f"it names no number from 1 to {most}")
+        return int(found[0])
+
+    return read

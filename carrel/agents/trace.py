@@ -1,0 +1,124 @@
+"""What a run did, as a tree: every flow with its requests, how long each took and what it cost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.tree import Tree
+
+
+@dataclass(slots=True)
+class Trace:
+    """A flow or a request of a run.
+
+    Attributes
+    ----------
+    kind : "flow", or the request: "ask", "retrieve", "read", "fit", "score", "embed", "bind".
+    path : its place in the run, such as ``2/0.1``: the third step, in it the second of the first step's list.
+    began, ended : seconds of one clock; ``ended`` is None while it runs.
+    tokens_in, tokens_out : of an ask.
+    replayed : the reply came from the journal.
+    note : a request in a few words.
+    error : how it failed.
+    """
+
+    kind: str
+    name: str
+    path: str
+    began: float
+    ended: float | None = None
+    tokens_in: int = 0
+    tokens_out: int = 0
+    replayed: bool = False
+    note: str = ""
+    error: str = ""
+    children: list[Trace] = field(default_factory=list)
+
+    def child(self, kind: str, name: str, path: str, began: float) -> Trace:
+        made = Trace(kind, name, path, began)
+        self.children.append(made)
+        return made
+
+    def end(self, at: float, error: BaseException | None = None) -> None:
+        self.ended = at
+        if error is not None:
+            self.error = f"{type(error).__name__}: {error}"
+
+    @property
+    def seconds(self) -> float:
+        return 0.0 if self.ended is None else self.ended - self.began
+
+    def walk(self) -> Iterator[Trace]:
+        """The node itself and all below it, in the order of the run's steps."""
+        yield self
+        for child in self.children:
+            yield from child.walk()
+
+    @property
+    def asks(self) -> list[Trace]:
+        """All calls of a generator."""
+        return [node for node in self.walk() if node.kind == "ask"]
+
+    def as_json(self) -> dict[str, Any]:
+        """The tree as plain values, seconds counted from its own beginning."""
+        return self._as_json(self.began)
+
+    def _as_json(self, zero: float) -> dict[str, Any]:
+        facts: dict[str, Any] = {"kind": self.kind, "path": self.path, "began_s": round(self.began - zero, 6)}
+        facts |= {"seconds": round(self.seconds, 6)}
+        for name in ("name", "tokens_in", "tokens_out", "replayed", "note", "error"):
+            if getattr(self, name):
+                facts[name] = getattr(self, name)
+        if self.children:
+            facts["children"] = [child._as_json(zero) for child in self.children]
+        return facts
+
+    def tree(self) -> Tree:
+        """The tree for a terminal: ``rich.print(trace.tree())``."""
+        from rich.text import Text
+        from rich.tree import Tree
+
+        made = Tree(Text(str(self)))
+        for child in self.children:
+            made.add(child.tree())
+        return made
+
+    def __str__(self) -> str:
+        tokens = f"  {self.tokens_in:,} -> {self.tokens_out:,} tokens" if self.kind == "ask" else ""
+        marks = "  from the journal" if self.replayed else ""
+        marks += f"  {self.error}" if self.error else ""
+        note = f"  {self.note}" if self.note else ""
+        return f"{self.name or self.kind}{note}{tokens}  {self.seconds:.3f} s{marks}"
+
+
+def export(trace: Trace, tracer: Any, wall_clock_offset_s: float) -> None:
+    """Emit the tree as OpenTelemetry spans of the times when it ran.
+
+    Parameters
+    ----------
+    tracer : an ``opentelemetry.trace.Tracer``; Carrel itself does not depend on the package.
+    wall_clock_offset_s : what to add to the trace's clock for seconds since 1970 (carrel.agents.Run has it).
+    """
+    from opentelemetry.trace import Status, StatusCode, set_span_in_context
+
+    def emit(node: Trace, context: Any) -> None:
+        began = int((node.began + wall_clock_offset_s) * 1e9)
+        span = tracer.start_span(f"{node.kind} {node.name}".strip(), context=context, start_time=began)
+        span.set_attribute("carrel.path", node.path)
+        if node.kind == "ask":
+            span.set_attribute("gen_ai.usage.input_tokens", node.tokens_in)
+            span.set_attribute("gen_ai.usage.output_tokens", node.tokens_out)
+            span.set_attribute("carrel.replayed", node.replayed)
+        if node.note:
+            span.set_attribute("carrel.note", node.note)
+        if node.error:
+            span.set_status(Status(StatusCode.ERROR, node.error))
+        inside = set_span_in_context(span, context)
+        for child in node.children:
+            emit(child, inside)
+        span.end(end_time=int(((node.ended or node.began) + wall_clock_offset_s) * 1e9))
+
+    emit(trace, None)
