@@ -241,9 +241,11 @@ class Turn:
 class Prompt:
     """What a generator is given, in parts. A chat server renders it; an extractive reader takes it apart.
 
-    Rendered (carrel.generation.rendering) in this order, the most stable first: system, task, standing
-    documents, history, passages, notes, question. ``schema`` is a JSON schema that the reply must follow, for
-    generators that write.
+    Rendered (carrel.generation.rendering) in this order, the most stable first: system, task, standing documents,
+    history, passages, notes, question. The rest is for generators that write: ``schema`` is a JSON schema that the
+    reply must follow; ``max_tokens``: at most this many tokens of reply (None: the generator's own limit). ``kind``:
+    what kind of reply is wanted (carrel.agents.tasks); generators that write go by the task's words, the embedded
+    reader by this.
     """
 
     question: str

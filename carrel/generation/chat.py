@@ -24,12 +24,13 @@ class ChatGenerator(Generator):
     """Renders prompts to the messages of a chat; a subclass puts them to its model.
 
     A subclass gives ``tokenizer``, ``context_window``, ``chat_tokens``, ``complete`` and ``close``. It calls ``room``
-    before it generates, carrel.generation.messages.finish_reason for how a reply ended, and, where it streams,
-    carrel.generation.replies.ending for what follows the text. As a context manager it closes itself.
+    before it generates (``most_tokens`` where no window is known), carrel.generation.messages.finish_reason for how a
+    reply ended, and, where it streams, carrel.generation.replies.ending for what follows the text. As a
+    context manager it closes itself.
 
     Parameters
     ----------
-    max_tokens : of a reply.
+    max_tokens : of a reply; a prompt may ask for fewer.
     placement : where the passages of earlier turns are: "last" or "append" (carrel.generation.messages).
     instructions : how to answer and to cite; empty for none.
 
@@ -39,8 +40,7 @@ class ChatGenerator(Generator):
     """
 
     def __init__(self, *, max_tokens: int, placement: Placement, instructions: str) -> None:
-        if isinstance(max_tokens, bool) or not isinstance(max_tokens, int) or max_tokens < 1:
-            raise InputError(f"max_tokens must be above 0, not {max_tokens!r}")
+        _check_tokens("max_tokens", max_tokens)
         check_placement(placement)
         self.max_tokens, self.placement, self.instructions = max_tokens, placement, instructions
 
@@ -61,8 +61,20 @@ class ChatGenerator(Generator):
     def fixed_tokens(self, prompt: Prompt) -> int:
         return self.prompt_tokens(replace(prompt, passages=()))
 
-    def room(self, used: int, window: int, where: str) -> int:
-        """The most tokens of a reply: ``max_tokens``, or what a window leaves beside ``used`` of a prompt.
+    def most_tokens(self, prompt: Prompt) -> int:
+        """The most tokens of the reply to a prompt: the generator's limit or the prompt's, whichever is smaller.
+
+        Raises
+        ------
+        InputError : the prompt's limit is no number above 0.
+        """
+        if prompt.max_tokens is None:
+            return self.max_tokens
+        _check_tokens("max_tokens of a prompt", prompt.max_tokens)
+        return min(self.max_tokens, prompt.max_tokens)
+
+    def room(self, prompt: Prompt, used: int, window: int, where: str) -> int:
+        """The most tokens of a reply: ``most_tokens``, or what a window leaves beside ``used`` of the prompt.
 
         Parameters
         ----------
@@ -70,15 +82,15 @@ class ChatGenerator(Generator):
 
         Raises
         ------
-        ContextOverflowError : too little is left to say anything.
+        ContextOverflowError : too little is left to say anything. InputError : as of ``most_tokens``.
         """
-        left = window - used
-        if left < min(_LEAST_REPLY, self.max_tokens):
+        most, left = self.most_tokens(prompt), window - used
+        if left < min(_LEAST_REPLY, most):
             raise ContextOverflowError(
                 f"the prompt has {used:,} tokens, and {where} reads {window:,}, prompt and reply together."
                 " Use a smaller budget, fewer turns of history, or a model with a larger window."
             )
-        return min(self.max_tokens, left)
+        return min(most, left)
 
     def __enter__(self) -> Self:
         return self
@@ -87,3 +99,9 @@ class ChatGenerator(Generator):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _check_tokens(what: str, count: object) -> None:
+    """Raise InputError for what is no number of tokens."""
+    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+        raise InputError(f"{what} must be above 0, not {count!r}")

@@ -249,10 +249,10 @@ class OpenAICompatible(ChatGenerator):
 
     async def _body(self, prompt: Prompt, served: Served, deadline: Deadline, *, stream: bool) -> dict[str, object]:
         """The request, once its prompt is known to fit the window."""
-        messages, most = self.messages(prompt), self.max_tokens
+        messages, most = self.messages(prompt), self.most_tokens(prompt)
         window = self._window if self._window is not None else served.window
         if window is not None:
-            most = self.room(await self._count(messages, served, deadline), window, self._where(served))
+            most = self.room(prompt, await self._count(messages, served, deadline), window, self._where(served))
         request = replace(self._request, model=served.model, max_tokens=most)
         return adapted(request.body(messages, prompt.schema, stream), self._refused)
 

@@ -211,7 +211,7 @@ class TransformersGenerator(ChatGenerator):
     def _generated(self, prompt: Prompt, loaded: LoadedModel) -> Iterator[str | Completion]:
         reply = Reply()
         ids = _chat_ids(loaded.tokenizer, self.messages(prompt))
-        room = self.room(len(ids), loaded.window, self.model)
+        room = self.room(prompt, len(ids), loaded.window, self.model)
         context, was_there = loaded.runner.context(self._context_ids(prompt, ids, loaded.tokenizer))
         text = loaded.runner.begin(context, ids[len(context.ids) :])
         cached = loaded.runner.shared(text) + (len(context.ids) if was_there else 0)

@@ -231,7 +231,7 @@ class VLLMEngine(ChatGenerator):
 
         ids = loaded.tokenizer.chat_ids(self.messages(prompt))
         sampling = SamplingParams(
-            max_tokens=self.room(len(ids), loaded.window, self.model),
+            max_tokens=self.room(prompt, len(ids), loaded.window, self.model),
             logprobs=1 if self._logprobs else None,
             output_kind=RequestOutputKind.DELTA,
             structured_outputs=None if prompt.schema is None else StructuredOutputsParams(json=dict(prompt.schema)),

@@ -46,17 +46,20 @@ class Exchange:
         self.line("data: " + json.dumps({"model": "tiny", "choices": [choice], **more}))
 
     def reply(self, text: str, **more: Any) -> None:
-        """A good reply, whole or as a stream, as it was asked for."""
-        usage = {"prompt_tokens": 21, "completion_tokens": 7, "prompt_tokens_details": {"cached_tokens": 16}}
+        """A good reply, whole or as a stream, as it was asked for; no more words than it may have tokens."""
+        words, most = text.split(" "), self.body.get("max_tokens", self.body.get("max_completion_tokens"))
+        reason, text = "stop" if most is None or len(words) <= most else "length", " ".join(words[:most])
+        tokens = 7 if most is None else min(7, most)
+        usage = {"prompt_tokens": 21, "completion_tokens": tokens, "prompt_tokens_details": {"cached_tokens": 16}}
         if not self.body.get("stream"):
-            choice = {"message": {"role": "assistant", "content": text, **more}, "finish_reason": "stop"}
+            choice = {"message": {"role": "assistant", "content": text, **more}, "finish_reason": reason}
             self.json({"model": "tiny", "choices": [choice], "usage": usage})
             return
         self.begin()
         first, *rest = text.split(" ")
         for piece in [first, *(f" {word}" for word in rest)]:
             self.chunk(piece)
-        self.chunk(reason="stop")
+        self.chunk(reason=reason)
         self.line("data: " + json.dumps({"choices": [], "usage": usage}))
         self.line("data: [DONE]")
 

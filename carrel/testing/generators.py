@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import replace
 
+from carrel.errors import InputError
 from carrel.generation import replies
 from carrel.generation.answering import check_generator
 from carrel.generation.base import Generator
+from carrel.generation.chat import ChatGenerator
+from carrel.testing.raising import raised
 from carrel.types import CitationsEvent, Completion, Passage, Prompt, TextEvent, UsageEvent
 
 _PIER = "The pier was built in 1894 by the harbour company. It is ninety metres long."
@@ -62,6 +66,15 @@ class GeneratorConformance(ABC):
         assert (whole.usage, whole.finish_reason) == (completion.usage, completion.finish_reason)
         assert whole.logprobs == completion.logprobs
         assert set(whole.metrics) == set(completion.metrics)
+
+    def test_a_reply_is_no_longer_than_its_prompt_allows(self) -> None:
+        short, no_text = replace(self.prompt(), max_tokens=4), replace(self.prompt(), max_tokens=0)
+        usage = self._complete(short).usage
+        generator = self.make()
+        if isinstance(generator, ChatGenerator):
+            assert usage.completion_tokens <= 4, usage
+            raised(InputError, lambda: generator.complete(no_text))
+            raised(InputError, lambda: list(generator.stream(no_text)))
 
     def _complete(self, prompt: Prompt) -> Completion:
         """The reply as Carrel takes it: GenerationError where it is of the wrong kind."""

@@ -35,7 +35,7 @@ class Parrot(ChatGenerator):
 
     def complete(self, prompt: Prompt) -> Completion:
         messages = self.messages(prompt)
-        room = self.room(self.chat_tokens(messages), self.context_window, "the parrot")
+        room = self.room(prompt, self.chat_tokens(messages), self.context_window, "the parrot")
         return Completion(self.tokenizer.truncate(messages[-1].content, room))
 
     def close(self) -> None:
@@ -62,11 +62,13 @@ def test_what_the_window_must_hold_besides_passages() -> None:
     assert parrot.fixed_tokens(prompt) < parrot.chat_tokens(parrot.messages(prompt))
 
 
-@given(st.integers(1, 200), st.integers(1, 400), st.integers(0, 500))
-def test_a_reply_never_outgrows_the_window(most: int, window: int, used: int) -> None:
-    parrot = Parrot(window, max_tokens=most)
+@given(st.integers(1, 200), st.none() | st.integers(1, 200), st.integers(1, 400), st.integers(0, 500))
+def test_a_reply_never_outgrows_the_window(own: int, asked: int | None, window: int, used: int) -> None:
+    parrot, prompt = Parrot(window, max_tokens=own), Prompt("When?", max_tokens=asked)
+    most = min(own, own if asked is None else asked)
+    assert parrot.most_tokens(prompt) == most
     try:
-        room = parrot.room(used, window, "the parrot")
+        room = parrot.room(prompt, used, window, "the parrot")
     except ContextOverflowError:
         assert window - used < min(16, most)
         return
@@ -80,8 +82,15 @@ def test_a_prompt_that_does_not_fit() -> None:
         r" fewer turns of history, or a model with a larger window\.$"
     )
     with pytest.raises(ContextOverflowError, match=message):
-        Parrot().room(1012, 1024, "the parrot")
-    assert Parrot(max_tokens=12).room(1012, 1024, "the parrot") == 12  # no more was asked for
+        Parrot().room(Prompt("When?"), 1012, 1024, "the parrot")
+    assert Parrot(max_tokens=12).room(Prompt("When?"), 1012, 1024, "the parrot") == 12  # no more was asked for
+    assert Parrot().room(Prompt("When?", max_tokens=12), 1012, 1024, "the parrot") == 12
+
+
+@pytest.mark.parametrize("most", [0, -1, True, False, 2.0, "9"])
+def test_a_prompt_whose_limit_is_of_no_use(most: object) -> None:
+    with pytest.raises(InputError, match=rf"^max_tokens of a prompt must be above 0, not {most!r}$"):
+        Parrot().complete(Prompt("When?", max_tokens=most))  # type: ignore[arg-type]
 
 
 def test_it_closes_itself() -> None:

@@ -8,6 +8,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -254,6 +255,27 @@ def test_the_reply_has_what_the_window_leaves(server: ChatServer) -> None:
     server.tokenize = words_as_tokens
     generator(server, instructions="").complete(Prompt("why " * 300))
     assert server.asked[0]["max_tokens"] == 400 - 303
+
+
+@pytest.mark.parametrize("window", [400, None])
+def test_the_request_carries_the_smaller_limit(server: ChatServer, window: int | None) -> None:
+    server.models = {"data": [{"id": "tiny", "max_model_len": window}]}
+    asked = generator(server, max_tokens=20)
+    for most in (None, 5, 20, 300):
+        asked.complete(replace(PROMPT, max_tokens=most))
+        list(asked.stream(replace(PROMPT, max_tokens=most)))
+    assert asked.context_window == window
+    assert [body["max_tokens"] for body in server.asked] == [20, 20, 5, 5, 20, 20, 20, 20]
+
+
+@pytest.mark.parametrize("most", [0, -3, True])
+def test_a_limit_of_no_use_is_never_sent(server: ChatServer, most: int) -> None:
+    asked, prompt = generator(server), replace(PROMPT, max_tokens=most)
+    with pytest.raises(InputError, match="max_tokens of a prompt must be above 0"):
+        asked.complete(prompt)
+    with pytest.raises(InputError, match="max_tokens of a prompt must be above 0"):
+        list(asked.stream(prompt))
+    assert server.asked == []
 
 
 def test_a_server_that_lies_about_its_window(server: ChatServer) -> None:

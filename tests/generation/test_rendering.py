@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Literal
 
 from hypothesis import given
 from hypothesis import strategies as st
 
+from carrel.generation.messages import render_messages
 from carrel.generation.rendering import render_document, render_parts, render_prompt
 from carrel.types import Document, Passage, Prompt, Turn
 
@@ -51,6 +53,15 @@ def test_the_next_question_leaves_all_before_it_as_it_was(prompt: Prompt, questi
     first, second = render_prompt(prompt), render_prompt(replace(prompt, question=f"r{question}"))
     stable = first[: len(first) - len(prompt.question)]
     assert second.startswith(stable)
+
+
+@given(prompts, st.none() | st.integers(1, 99), words, st.sampled_from(["last", "append"]))
+def test_how_long_a_reply_and_of_what_kind_is_never_rendered(
+    prompt: Prompt, most: int | None, kind: str, placement: Literal["last", "append"]
+) -> None:
+    other = replace(prompt, max_tokens=most, kind=kind)
+    assert render_prompt(other) == render_prompt(prompt)
+    assert render_messages(other, placement) == render_messages(prompt, placement)
 
 
 @given(prompts, prompts)

@@ -288,6 +288,19 @@ def test_logprobs_are_those_of_the_model(loaded: tuple[Any, Any]) -> None:
     assert completion.finish_reason == "length"
 
 
+def test_a_prompt_may_ask_for_a_shorter_reply(loaded: tuple[Any, Any]) -> None:
+    generator = made(loaded)
+    whole = generator.complete(ASKED)
+    for most in (3, 12, 50):
+        completion = generator.complete(replace(ASKED, max_tokens=most))
+        assert completion.usage.completion_tokens == min(most, whole.usage.completion_tokens)
+        assert whole.text.startswith(completion.text.rstrip("\N{REPLACEMENT CHARACTER}"))
+    said = list(stream(generator, replace(ASKED, max_tokens=3)))[-1]
+    assert isinstance(said, Completion) and said.usage.completion_tokens == 3
+    with pytest.raises(InputError, match="max_tokens of a prompt must be above 0, not 0"):
+        generator.complete(replace(ASKED, max_tokens=0))
+
+
 def test_a_prompt_beyond_the_window_is_an_error_before_anything_is_read(loaded: tuple[Any, Any]) -> None:
     generator = made(loaded, context_window=100)
     with pytest.raises(ContextOverflowError, match="100"):

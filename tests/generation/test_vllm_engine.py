@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from carrel.errors import ContextOverflowError, MissingDependencyError, ModelError
+from carrel.errors import ContextOverflowError, InputError, MissingDependencyError, ModelError
 from carrel.generation.remote.portal import portal
 from carrel.generation.vllm_engine import VLLMEngine, _close_all
 from carrel.types import Prompt, TextEvent, UsageEvent
@@ -38,6 +38,7 @@ class Engine:
     tokenizer: Words
     model_config: Any = field(default_factory=lambda: SimpleNamespace(max_model_len=100))
     shutdowns: int = 0
+    limits: list[int] = field(default_factory=list)  # of the replies that were asked for
 
     def get_tokenizer(self) -> Words:
         return self.tokenizer
@@ -45,7 +46,10 @@ class Engine:
     def shutdown(self) -> None:
         self.shutdowns += 1
 
-    async def generate(self, prompt: dict[str, list[int]], *_: Any, **__: Any) -> AsyncGenerator[Any, None]:
+    async def generate(
+        self, prompt: dict[str, list[int]], sampling: Any, *_: Any, **__: Any
+    ) -> AsyncGenerator[Any, None]:
+        self.limits.append(sampling.max_tokens)
         for text, reason in (("In ", None), ("1894.", "stop")):
             piece = SimpleNamespace(text=text, token_ids=[1], logprobs=None, finish_reason=reason)
             timings = SimpleNamespace(
@@ -159,6 +163,17 @@ def test_a_prompt_that_does_not_fit_is_not_sent(vllm: VLLM) -> None:
     with pytest.raises(ContextOverflowError, match=message):
         engine.complete_many([Prompt("When?"), Prompt("why " * 95)])
     assert engine.fixed_tokens(Prompt("why " * 95)) == 95
+
+
+def test_a_reply_is_limited_by_the_engine_the_prompt_and_the_window(vllm: VLLM) -> None:
+    engine = VLLMEngine("tiny", instructions="", max_tokens=40)
+    engine.complete_many([Prompt("When?", max_tokens=most) for most in (None, 5, 60)])
+    list(engine.stream(Prompt("why " * 70, max_tokens=35)))
+    assert vllm.engines[0].limits == [40, 5, 40, 30]
+    for most in (0, -1, True):
+        with pytest.raises(InputError, match="max_tokens of a prompt must be above 0"):
+            engine.complete(Prompt("When?", max_tokens=most))
+    assert len(vllm.engines[0].limits) == 4
 
 
 def test_without_the_package_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
