@@ -72,7 +72,7 @@ class Purse:
                     return False
                 left = self.budget.tokens - self.tokens
                 raise BudgetSpentError(
-                    f"the budget of {self.budget.tokens:,} tokens has {left:,} left, and the next call may take {needed:,}"
+                    f"of the budget of {self.budget.tokens:,} tokens {left:,} are left; the next call may take {needed:,}"
                 )
             self._reserved[id(call)] = needed
         self.calls += 1

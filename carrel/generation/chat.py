@@ -53,7 +53,9 @@ class ChatGenerator(Generator):
         """Free what the generator holds; the next call begins anew."""
 
     def messages(self, prompt: Prompt) -> list[Message]:
-        return render_messages(prompt, self.placement, self.instructions)
+        # how to answer is of no use where something else is wanted: the task of a flow's step says how to do that
+        instructions = self.instructions if prompt.kind == "answer" else ""
+        return render_messages(prompt, self.placement, instructions)
 
     def prompt_tokens(self, prompt: Prompt) -> int:
         return self.chat_tokens(self.messages(prompt))
