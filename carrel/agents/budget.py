@@ -70,9 +70,9 @@ class Purse:
             if self.tokens + sum(self._reserved.values()) + needed > self.budget.tokens:
                 if self._reserved:
                     return False
-                left = self.budget.tokens - self.tokens
+                most = self.budget.tokens
                 raise BudgetSpentError(
-                    f"of the budget of {self.budget.tokens:,} tokens {left:,} are left; the next call may take {needed:,}"
+                    f"of a budget of {most:,} tokens {most - self.tokens:,} are left; the next call may take {needed:,}"
                 )
             self._reserved[id(call)] = needed
         self.calls += 1
