@@ -66,6 +66,8 @@ def stream(generator: Generator, prompt: Prompt) -> Iterator[TextEvent | Complet
                 finish_reason=event.finish_reason,
                 logprobs=event.logprobs,
                 metrics=event.metrics,
+                model=event.model,
+                confidence=event.confidence,
             )
         elif not isinstance(event, (SourcesEvent, MarksEvent)):
             _refuse(generator, "stream", event, "an event of carrel.types")
@@ -73,7 +75,7 @@ def stream(generator: Generator, prompt: Prompt) -> Iterator[TextEvent | Complet
 
 
 def ending(completion: Completion) -> tuple[CitationsEvent, UsageEvent]:
-    """What follows the text of a stream: all else that a completion has, but for its confidence and its model."""
+    """What follows the text of a stream: all else that a completion has."""
     return (
         CitationsEvent(completion.citations, completion.answers),
         UsageEvent(
@@ -82,6 +84,8 @@ def ending(completion: Completion) -> tuple[CitationsEvent, UsageEvent]:
             completion.finish_reason,
             completion.logprobs,
             completion.metrics,
+            completion.model,
+            completion.confidence,
         ),
     )
 
