@@ -190,5 +190,5 @@ def _short(value: object) -> str:
     """A text of at most a hundred characters or so; a value whose repr fails is named by its type."""
     try:
         return f"{value!r:.100}"
-    except Exception:
+    except Exception:  # this is for an error's text, which must not become another error
         return f"a {type(value).__name__}"

@@ -309,6 +309,28 @@ def test_a_prompt_beyond_the_window_is_an_error_before_anything_is_read(loaded: 
     assert len(generator.loaded.runner.store) == 0
 
 
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (RuntimeError("no \n kernel"), "^LlamaForCausalLM failed: RuntimeError: no kernel$"),
+        (torch.OutOfMemoryError("tried to allocate"), "^LlamaForCausalLM ran out of memory. Use fewer tokens"),
+    ],
+)
+def test_an_error_of_torch_is_a_generation_error(
+    generator: TransformersGenerator, monkeypatch: pytest.MonkeyPatch, error: Exception, message: str
+) -> None:
+    def fail(*_: Any) -> Any:
+        raise error
+
+    monkeypatch.setattr(generator.loaded.runner, "logits", fail)
+    for call in (generator.complete, lambda prompt: list(generator.stream(prompt))):
+        with pytest.raises(GenerationError, match=message) as caught:
+            call(ASKED)
+        assert caught.value.__cause__ is error
+    monkeypatch.undo()
+    assert generator.complete(ASKED).text  # what failed holds nothing back
+
+
 def is_json(text: str) -> bool:
     try:
         json.loads(text)
