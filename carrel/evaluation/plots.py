@@ -136,7 +136,7 @@ def _draw_panel(axes: Axes, evaluation: Evaluation, metric: str) -> None:
             markersize=3.5,
             zorder=2 if is_baseline else 3,
         )
-    ticks = {budget: f"{budget:,}" for budget in evaluation.budgets}
+    ticks = {float(budget): f"{budget:,}" for budget in evaluation.budgets}
     frame(axes, f"{CONTEXT_METRICS[metric]}", "mean tokens of context", ticks, 1.02)
     axes.set_xlim(right=max(evaluation.budgets) * 1.06)
     _label(axes, curves)
