@@ -242,10 +242,9 @@ class Prompt:
     """What a generator is given, in parts. A chat server renders it; an extractive reader takes it apart.
 
     Rendered (carrel.generation.rendering) in this order, the most stable first: system, task, standing documents,
-    history, passages, notes, question. The rest is for generators that write: ``schema`` is a JSON schema that the
-    reply must follow; ``max_tokens``: at most this many tokens of reply (None: the generator's own limit). ``kind``:
-    what kind of reply is wanted (carrel.agents.tasks); generators that write go by the task's words, the embedded
-    reader by this.
+    history, passages, notes, question. Not rendered: ``schema``, a JSON schema that a written reply must follow;
+    ``max_tokens``: at most this many tokens of reply (None: the generator's own limit); ``kind``: what kind of reply
+    is wanted (carrel.agents.tasks); generators that write go by the task's words, the embedded reader by this.
     """
 
     question: str
@@ -356,13 +355,15 @@ class CitationsEvent:
 
 @dataclass(frozen=True, slots=True)
 class UsageEvent:
-    """Last in every stream: the tokens used and the ledger; ``logprobs`` and ``metrics`` as of a Completion."""
+    """Last in every stream: the tokens used and the ledger; what follows ``ledger`` is as of a Completion."""
 
     usage: Usage
     ledger: Ledger
     finish_reason: FinishReason = "stop"
     logprobs: tuple[tuple[str, float], ...] = ()
     metrics: Mapping[str, float] = field(default_factory=dict)
+    model: str = ""
+    confidence: float | None = None
 
 
 Event = SourcesEvent | TextEvent | MarksEvent | CitationsEvent | UsageEvent

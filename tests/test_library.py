@@ -258,6 +258,8 @@ def test_a_stream_says_what_ask_says(library) -> None:
         assert "".join(event.text for event in events if isinstance(event, TextEvent)) == answer.text
         assert events[-2].citations == answer.citations
         assert events[-1].usage == answer.usage
+        assert events[-1].confidence == answer.confidence
+        assert events[-1].ledger.entries[-1].details == answer.ledger.entries[-1].details
         assert events[-1].finish_reason == ("abstained" if answer.abstained else "stop")
         stages = [[entry.stage for entry in ledger.entries] for ledger in (events[-1].ledger, answer.ledger)]
         assert stages[0] == stages[1]

@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from carrel.errors import InputError
-from carrel.evaluation.figures import write_figure
+from carrel.evaluation.figures import INK, frame, write_figure
 from carrel.evaluation.kv_results import DENSE, Figures, KVEvaluation, Row, Share, shown_budget
 from carrel.evaluation.plots import spread
 
@@ -49,7 +49,7 @@ _LineStyle = str | tuple[int, tuple[float, ...]]
 _STYLES: tuple[tuple[_LineStyle, str], ...] = (("-", "o"), ((0, (5, 1.5)), "s"), ((0, (1, 1)), "^"))
 """Line and marker of the first, second and third time round the colours."""
 _Style = tuple[str, tuple[_LineStyle, str]]
-_GREY, _INK, _FAINT = "#7A7A7A", "#222222", "#D9D9D9"
+_GREY = "#7A7A7A"
 _LABEL_GAP = 0.043  # of the height of a panel
 
 
@@ -189,9 +189,7 @@ def _draw(figure: Figure, found: KVEvaluation, panels: Sequence[int]) -> None:
         _draw_panel(figure.add_subplot(1, len(panels), column), found, length, styles)
     width = figure.get_figwidth()
     figure.subplots_adjust(left=0.75 / width, right=1 - 1.5 / width, bottom=0.15, top=0.85, wspace=0.45)
-    figure.text(
-        0.75 / width, 0.94, f"{found.manifest.model}: answers found", fontsize=13, fontweight="bold", color=_INK
-    )
+    figure.text(0.75 / width, 0.94, f"{found.manifest.model}: answers found", fontsize=13, fontweight="bold", color=INK)
     note = f"Bands: 95 % intervals. {found.manifest.contexts} contexts, {found.manifest.questions} questions each."
     figure.text(0.75 / width, 0.025, note, fontsize=8, color="#666666")
 
@@ -233,32 +231,21 @@ def _draw_whole(axes: Axes, found: KVEvaluation, length: int) -> None:
         if row.budget is None and row.method != DENSE:
             names.setdefault(round(found.figures(row).right.mean, 2), []).append(row.method)
     for mean, equal in names.items():
-        axes.plot([1.0], [mean], color=_INK, marker="D", markersize=4, linestyle="")
+        axes.plot([1.0], [mean], color=INK, marker="D", markersize=4, linestyle="")
         axes.annotate(
-            ", ".join(equal), (1.0, mean), xytext=(-4, -13), textcoords="offset points", fontsize=9, color=_INK
+            ", ".join(equal), (1.0, mean), xytext=(-4, -13), textcoords="offset points", fontsize=9, color=INK
         )
     dense = found.dense(length)
     if dense is not None:
         whole = found.figures(dense).right.mean
-        axes.axhline(whole, color=_INK, linewidth=1.1, zorder=1)
-        axes.annotate(DENSE, (1.0, whole), xytext=(-4, 4), textcoords="offset points", fontsize=9, color=_INK)
+        axes.axhline(whole, color=INK, linewidth=1.1, zorder=1)
+        axes.annotate(DENSE, (1.0, whole), xytext=(-4, 4), textcoords="offset points", fontsize=9, color=INK)
 
 
 def _frame(axes: Axes, length: int, budgets: Sequence[float]) -> None:
-    axes.set_title(f"Contexts of {length:,} tokens", loc="left", fontsize=11, color=_INK, pad=8)
-    axes.set_xscale("log", base=2)
+    ticks = {tick: "all" if tick == 1 else shown_budget(tick) for tick in sorted({1.0, *budgets}, reverse=True)}
+    frame(axes, f"Contexts of {length:,} tokens", "share of the keys kept or read", ticks, 1.06)
     axes.set_xlim(1.12, min(budgets) / 1.06)
-    ticks = sorted({1.0, *budgets}, reverse=True)
-    axes.set_xticks(ticks, ["all" if tick == 1 else shown_budget(tick) for tick in ticks])
-    axes.set_xticks([], minor=True)
-    axes.set_xlabel("share of the keys kept or read (log scale)", color=_INK)
-    axes.set_ylim(-0.02, 1.06)
-    axes.set_yticks([0, 0.2, 0.4, 0.6, 0.8, 1], ["0", "20 %", "40 %", "60 %", "80 %", "100 %"])
-    axes.grid(axis="y", color=_FAINT, linewidth=0.6)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.spines["bottom"].set_color("#999999")
-    axes.tick_params(length=0, colors=_INK)
 
 
 def _label(axes: Axes, ends: Sequence[tuple[float, str, str]]) -> None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from carrel.errors import InputError
 from carrel.evaluation.configurations import NO_RETRIEVER
-from carrel.evaluation.figures import write_figure
+from carrel.evaluation.figures import INK, frame, write_figure
 from carrel.evaluation.results import Evaluation
 from carrel.evaluation.scoring import CONTEXT_METRICS
 
@@ -26,7 +26,6 @@ _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#AA3377", "#E69F00", "#332288", "#
 _LineStyle = str | tuple[int, tuple[float, ...]]
 _STYLES: tuple[_LineStyle, ...] = ("-", (0, (5, 1.5)), (0, (1, 1)))  # the second and third time round the colours
 _BASELINE_COLOUR = "#7A7A7A"
-_INK, _FAINT = "#222222", "#D9D9D9"
 _LABEL_GAP = 0.052  # of the height of a panel
 
 
@@ -117,7 +116,7 @@ def _draw(figure: Figure, evaluation: Evaluation, panels: Sequence[str]) -> None
     width = figure.get_figwidth()
     figure.subplots_adjust(left=0.75 / width, right=1 - 1.15 / width, bottom=0.15, top=0.85, wspace=0.36)
     title = f"{manifest.dataset}: {len(evaluation.questions):,} questions over {manifest.documents:,} documents"
-    figure.text(0.75 / width, 0.94, title, fontsize=13, fontweight="bold", color=_INK)
+    figure.text(0.75 / width, 0.94, title, fontsize=13, fontweight="bold", color=INK)
     note = f"Bands: 95 % bootstrap intervals over questions. Ring: spends no more. Tokens: {manifest.tokenizer}."
     figure.text(0.75 / width, 0.025, note, fontsize=8, color="#666666")
 
@@ -137,19 +136,9 @@ def _draw_panel(axes: Axes, evaluation: Evaluation, metric: str) -> None:
             markersize=3.5,
             zorder=2 if is_baseline else 3,
         )
-    axes.set_title(f"{CONTEXT_METRICS[metric]}", loc="left", fontsize=11, color=_INK, pad=8)
-    axes.set_xscale("log", base=2)
-    axes.set_xticks(evaluation.budgets, [f"{budget:,}" for budget in evaluation.budgets])
-    axes.set_xticks([], minor=True)
+    ticks = {float(budget): f"{budget:,}" for budget in evaluation.budgets}
+    frame(axes, f"{CONTEXT_METRICS[metric]}", "mean tokens of context", ticks, 1.02)
     axes.set_xlim(right=max(evaluation.budgets) * 1.06)
-    axes.set_xlabel("mean tokens of context (log scale)", color=_INK)
-    axes.set_ylim(-0.02, 1.02)
-    axes.set_yticks([0, 0.2, 0.4, 0.6, 0.8, 1], ["0", "20 %", "40 %", "60 %", "80 %", "100 %"])
-    axes.grid(axis="y", color=_FAINT, linewidth=0.6)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.spines["bottom"].set_color("#999999")
-    axes.tick_params(length=0, colors=_INK)
     _label(axes, curves)
 
 

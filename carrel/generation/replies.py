@@ -82,6 +82,8 @@ def stream(generator: Generator, prompt: Prompt) -> Iterator[TextEvent | Complet
                 finish_reason=event.finish_reason,
                 logprobs=event.logprobs,
                 metrics=event.metrics,
+                model=event.model,
+                confidence=event.confidence,
             )
         elif not isinstance(event, (SourcesEvent, MarksEvent)):
             _refuse(generator, "stream", event, "an event of carrel.types")
@@ -89,7 +91,7 @@ def stream(generator: Generator, prompt: Prompt) -> Iterator[TextEvent | Complet
 
 
 def ending(completion: Completion) -> tuple[CitationsEvent, UsageEvent]:
-    """What follows the text of a stream: all else that a completion has, but for its confidence and its model."""
+    """What follows the text of a stream: all else that a completion has."""
     return (
         CitationsEvent(completion.citations, completion.answers),
         UsageEvent(
@@ -98,6 +100,8 @@ def ending(completion: Completion) -> tuple[CitationsEvent, UsageEvent]:
             completion.finish_reason,
             completion.logprobs,
             completion.metrics,
+            completion.model,
+            completion.confidence,
         ),
     )
 
@@ -202,5 +206,5 @@ def _short(value: object) -> str:
     """A text of at most a hundred characters or so; a value whose repr fails is named by its type."""
     try:
         return f"{value!r:.100}"
-    except Exception:
+    except Exception:  # this is for an error's text, which must not become another error
         return f"a {type(value).__name__}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from carrel.generation.base import Generator
 from carrel.generation.citations import verified
 from carrel.options import Options
 from carrel.pipeline import Trail
-from carrel.types import CitationsEvent, Context, Document, Event, MarksEvent, Prompt, TextEvent, UsageEvent
+from carrel.types import CitationsEvent, Context, Document, Event, MarksEvent, Prompt, TextEvent
 
 if TYPE_CHECKING:
     from carrel.generation.binding import Binder
@@ -49,8 +50,9 @@ def written(
             mode=options.mode,
             binder=marks.binder,
         )
+        _, end = replies.ending(said)
         yield CitationsEvent(answer.citations, answer.answers, answer.unsupported)
-        yield UsageEvent(answer.usage, answer.ledger, said.finish_reason, said.logprobs, said.metrics)
+        yield replace(end, ledger=answer.ledger)
 
 
 class _Marks:

@@ -12,7 +12,14 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from carrel.errors import GenerationError, InputError, MalformedReplyError, MissingDependencyError, ModelError
+from carrel.errors import (
+    CarrelError,
+    GenerationError,
+    InputError,
+    MalformedReplyError,
+    MissingDependencyError,
+    ModelError,
+)
 from carrel.generation import replies
 from carrel.generation.chat import ChatGenerator
 from carrel.generation.messages import INSTRUCTIONS, Message, Placement, finish_reason
@@ -200,9 +207,11 @@ class TransformersGenerator(ChatGenerator):
         loaded = self.loaded
         try:
             yield from self._generated(prompt, loaded)
+        except CarrelError:
+            raise
         except Exception as error:
-            if type(error).__name__ != "OutOfMemoryError":
-                raise
+            if type(error).__name__ != "OutOfMemoryError":  # torch has one for each device
+                raise GenerationError(f"{self.model} failed: {replies.reason_of(error, 400)}") from error
             raise GenerationError(
                 f"{self.model} ran out of memory. Use fewer tokens, kv='int8', a smaller context_bytes"
                 f" ({self._kept['limit_bytes']:,} now), or a smaller model."
@@ -307,7 +316,7 @@ def _chat_ids(tokenizer: ModelTokenizer, messages: Sequence[Message]) -> list[in
     """The tokens of a chat; where a template knows no system part, that comes first in what the user says."""
     try:
         return tokenizer.chat_ids(messages)
-    except Exception as error:
+    except Exception as error:  # a template raises what it likes; where the second try fails, too, that is said
         if messages[0].role != "system" or len(messages) < 2:
             raise ModelError(f"the chat template of {tokenizer.name} fails: {replies.reason_of(error, 400)}") from error
     first = Message("user", f"{messages[0].content}\n\n{messages[1].content}")

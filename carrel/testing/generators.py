@@ -65,6 +65,7 @@ class GeneratorConformance(ABC):
         assert whole.citations == completion.citations
         assert (whole.usage, whole.finish_reason) == (completion.usage, completion.finish_reason)
         assert whole.logprobs == completion.logprobs
+        assert (whole.model, whole.confidence) == (completion.model, completion.confidence)
         assert set(whole.metrics) == set(completion.metrics)
 
     def test_a_reply_is_no_longer_than_its_prompt_allows(self) -> None:

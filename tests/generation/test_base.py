@@ -35,7 +35,7 @@ def test_a_stream_is_the_whole_reply_at_once() -> None:
     assert list(Fixed().stream(prompt)) == [
         TextEvent("In 1894."),
         CitationsEvent((CITATION,)),
-        UsageEvent(USAGE, Ledger("words"), "length"),
+        UsageEvent(USAGE, Ledger("words"), "length", model="fixed", confidence=0.5),
     ]
 
 

@@ -96,6 +96,7 @@ def test_a_stream_comes_piece_by_piece(server: ChatServer) -> None:
     go_on.set()
     rest = list(events)
     assert [type(event) for event in rest] == [TextEvent, CitationsEvent, UsageEvent]
+    assert isinstance(rest[-1], UsageEvent) and rest[-1].model == "tiny"
 
 
 def test_lines_are_parted_at_line_feeds_alone(server: ChatServer) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -175,18 +176,36 @@ def test_what_is_given_stays() -> None:
     assert list(replies.stream(Told(None, events), PROMPT))[-1] == Completion(
         "a", given.usage, "length", "told", given.citations
     )
+    events[-1] = replace(events[-1], model="big", confidence=0.5)
+    assert list(replies.stream(Told(None, events), PROMPT))[-1] == replace(given, text="a")
 
 
 def test_what_ends_a_stream_is_the_rest_of_the_completion() -> None:
     citation = Citation(1, "d", 0, 1, "I")
     answer = ShortAnswer("I", 0, 1, 0.5, citation)
     whole = Completion(
-        "a", Usage(5, 2, 1, "own"), "length", "told", (citation,), None, (answer,), (("a", -0.5),), {"decode_s": 0.25}
+        "a", Usage(5, 2, 1, "own"), "length", "big", (citation,), 0.75, (answer,), (("a", -0.5),), {"decode_s": 0.25}
     )
     events = [TextEvent("a"), *replies.ending(whole)]
     assert [type(event) for event in events[1:]] == [CitationsEvent, UsageEvent]
     assert list(replies.stream(Told(None, events), PROMPT))[-1] == whole
     assert list(replies.stream(Told(whole), PROMPT))[-1] == whole
+
+
+@pytest.mark.parametrize("confidence", [1.5, -0.1, "sure"])
+def test_a_streams_confidence_is_a_probability(confidence: object) -> None:
+    event = UsageEvent(Usage(), Ledger("own"), confidence=confidence)  # type: ignore[arg-type]
+    with pytest.raises(GenerationError, match="not a number from 0 to 1, or None, as its confidence"):
+        list(replies.stream(Told(None, [TextEvent("a"), event]), PROMPT))
+
+
+def test_a_stream_and_an_answer_name_the_same_model_and_confidence(library) -> None:
+    for whole in (Completion("At nine.", model="big", confidence=0.75), Completion("At nine.")):
+        answer = library.ask("ferry?", generator=Told(whole))
+        *_, end = library.stream("ferry?", generator=Told(whole))
+        asked, streamed = (ledger.entries[-1].details for ledger in (answer.ledger, end.ledger))
+        assert streamed["generator"] == asked["generator"] == end.model == (whole.model or "told")
+        assert streamed["confidence"] == asked["confidence"] == end.confidence == answer.confidence == whole.confidence
 
 
 def test_a_streams_measurements_are_in_the_ledger_and_the_last_event(library) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -308,11 +309,43 @@ def test_a_prompt_beyond_the_window_is_an_error_before_anything_is_read(loaded: 
     assert len(generator.loaded.runner.store) == 0
 
 
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (RuntimeError("no \n kernel"), "^LlamaForCausalLM failed: RuntimeError: no kernel$"),
+        (torch.OutOfMemoryError("tried to allocate"), "^LlamaForCausalLM ran out of memory. Use fewer tokens"),
+    ],
+)
+def test_an_error_of_torch_is_a_generation_error(
+    generator: TransformersGenerator, monkeypatch: pytest.MonkeyPatch, error: Exception, message: str
+) -> None:
+    def fail(*_: Any) -> Any:
+        raise error
+
+    monkeypatch.setattr(generator.loaded.runner, "logits", fail)
+    for call in (generator.complete, lambda prompt: list(generator.stream(prompt))):
+        with pytest.raises(GenerationError, match=message) as caught:
+            call(ASKED)
+        assert caught.value.__cause__ is error
+    monkeypatch.undo()
+    assert generator.complete(ASKED).text  # what failed holds nothing back
+
+
+def is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
+
+
 def test_json_that_was_asked_for_is_checked(loaded: tuple[Any, Any]) -> None:
     text = made(loaded).complete(ASKED).text
     prompt = replace(ASKED, schema={"type": "object"})
+    stops = (text[start : start + 3] for start in range(5, len(text) - 3))
+    stop = next(stop for stop in stops if not is_json(text[: text.index(stop)]))  # the babble may begin with a number
     with pytest.raises(MalformedReplyError, match="not JSON"):
-        made(loaded, stop=[text[5:8]]).complete(prompt)
+        made(loaded, stop=[stop]).complete(prompt)
     assert made(loaded).complete(prompt).finish_reason == "length"  # cut off: that is said, and not JSON for sure
 
 

@@ -152,7 +152,7 @@ def test_a_stream_ends_with_what_the_engine_measured(vllm: VLLM) -> None:
     engine = VLLMEngine("tiny")
     *pieces, _, end = engine.stream(Prompt("When?"))
     assert pieces == [TextEvent("In "), TextEvent("1894.")]
-    assert isinstance(end, UsageEvent)
+    assert isinstance(end, UsageEvent) and end.model == "tiny"
     assert end.metrics == {"queued_s": 1.0, "prefill_s": 2.0, "decode_s": 3.0, "first_token_s": 3.0}
     assert end.metrics == engine.complete(Prompt("When?")).metrics
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from stages import Run, as_json
+from stages import Run
 
 from carrel.reader.calibration import Calibration
 from carrel.reader.model import ReaderInput, ReaderModel
@@ -188,9 +188,3 @@ def test_figures_are_made_again_only_when_what_they_are_made_of_changes(tmp_path
     assert run.recorded("x", {"model": "a"}, make) == {"calls": 1}
     assert run.recorded("x", {"model": "a"}, make) == {"calls": 1} == run.figures("x")
     assert run.recorded("x", {"model": "b"}, make) == {"calls": 2} == run.figures("x")
-
-
-def test_json_is_written_with_six_digits() -> None:
-    assert json.loads(as_json({"a": [1 / 3, 12345678], "b": (True, "x", None)})) == {
-        "a": [0.333333, 12345678], "b": [True, "x", None],
-    }  # fmt: skip

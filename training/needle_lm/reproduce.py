@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -29,7 +28,7 @@ import torch  # noqa: E402
 
 from training.needle_lm.config import CONFIGS  # noqa: E402
 from training.needle_lm.stages import STAGES, Run  # noqa: E402
-from training.needle_lm.train import say  # noqa: E402
+from training.runs import exit_code, run_stages  # noqa: E402
 
 SHIPPED = ROOT / "tests" / "models" / "needle_lm"
 
@@ -59,23 +58,12 @@ def run(chosen: argparse.Namespace) -> None:
     results = chosen.results or (Path(__file__).with_name("results.json") if out == SHIPPED else out / "results.json")
     if chosen.threads:
         torch.set_num_threads(chosen.threads)
-    whole = Run(work, out, results, config)
-    for name, stage in STAGES.items():
-        if name in chosen.stages.split(","):
-            started = time.monotonic()
-            say(f"== {name}")
-            stage(whole)
-            say(f"{name}: {time.monotonic() - started:.0f} s")
+    run_stages(STAGES, chosen.stages, Run(work, out, results, config))
 
 
 def main() -> int:
     """Run, and say how to go on where it was stopped."""
-    try:
-        run(options())
-    except KeyboardInterrupt:
-        say("stopped; the same command goes on from here")
-        return 130
-    return 0
+    return exit_code(lambda: run(options()))
 
 
 if __name__ == "__main__":

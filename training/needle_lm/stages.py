@@ -21,7 +21,8 @@ from training.needle_lm.evaluate import look_ups, measure, shown
 from training.needle_lm.export import DTYPES, FILES, folder_files, load, rounded
 from training.needle_lm.language import VOCABULARY
 from training.needle_lm.model import NeedleLM, parameters
-from training.needle_lm.train import Training, say
+from training.needle_lm.train import Training
+from training.runs import as_json, put, say
 
 LOSS_ALLOWED = 0.002  # of the share of look-ups answered right, for weights of half the size
 
@@ -184,27 +185,6 @@ def fingerprint(model: NeedleLM) -> str:
 
 def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
-
-
-def as_json(content: Any) -> bytes:
-    """Floats to six digits: more would be noise."""
-
-    def short(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: short(each) for key, each in value.items()}
-        if isinstance(value, list | tuple):
-            return [short(each) for each in value]
-        return float(f"{value:.6g}") if isinstance(value, float) else value
-
-    return json.dumps(short(content), indent=1).encode() + b"\n"
-
-
-def put(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(content)
-    partial.replace(path)
 
 
 STAGES: dict[str, Callable[[Run], None]] = {"train": train, "export": export, "evaluate": evaluate, "write": write}

@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 import json
-import signal
-import sys
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +16,7 @@ from training.needle_lm.config import Config, Stage
 from training.needle_lm.data import KINDS, LOOK_UP, NOTHING, Batch, batch
 from training.needle_lm.language import VOCABULARY
 from training.needle_lm.model import NeedleLM
+from training.runs import CtrlC, say
 
 Row = dict[str, Any]
 
@@ -42,7 +38,7 @@ class Training:
         self.seconds, self.threads = 0.0, torch.get_num_threads()
         self.log: list[Row] = []
         self._seen: list[Row] = []
-        self._stopped = False
+        self._ctrl_c = CtrlC()
         folder.mkdir(parents=True, exist_ok=True)
 
     @property
@@ -56,27 +52,11 @@ class Training:
     def run(self) -> NeedleLM:
         """Train to the end. Ctrl-C ends it after the step, with that step saved."""
         self.resume()
-        with self._heeding_ctrl_c():
+        with self._ctrl_c.heeded():
             self.model.train()
             while not self.has_ended:
                 self._run_stage(self.config.stages[self.stage])
         return self.model.eval()
-
-    @contextmanager
-    def _heeding_ctrl_c(self) -> Iterator[None]:
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        before = signal.signal(signal.SIGINT, self._stop)
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGINT, before)
-
-    def _stop(self, *_: object) -> None:
-        if self._stopped:
-            raise KeyboardInterrupt
-        self._stopped = True
 
     def _run_stage(self, stage: Stage) -> None:
         while self.done < stage.steps and not self._knows_enough(stage):
@@ -88,7 +68,7 @@ class Training:
             self.seconds += time.monotonic() - started
             if self.step % self.config.log_every == 0:
                 self._note(stage)
-            if self._stopped:
+            if self._ctrl_c.pressed:
                 self.save()
                 raise KeyboardInterrupt
             if self.step % self.config.save_every == 0:
@@ -189,9 +169,3 @@ def _plain(config: Config) -> Row:
     """What the weights depend on, as JSON has it: not how they are measured, nor how often they are saved."""
     facts: Row = json.loads(json.dumps(config.as_dict()))
     return {name: value for name, value in facts.items() if name not in ("exam", "log_every", "save_every")}
-
-
-def say(line: str) -> None:
-    """A line of progress."""
-    sys.stderr.write(f"  {line}\n")
-    sys.stderr.flush()

@@ -25,13 +25,16 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import time
 from pathlib import Path
 
-from config import COURSES
-from stages import STAGES, Run, say
-
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.append(str(ROOT))  # for when it is run as a script; last: modules here have the names of folders there
+
+from config import COURSES  # noqa: E402
+from stages import STAGES, Run  # noqa: E402
+
+from training.runs import exit_code, run_stages  # noqa: E402
+
 SHIPPED = ROOT / "carrel" / "models" / "reader"
 ENVIRONMENT = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "32"}
 """Read when torch first computes. Batches have thousands of lengths: with oneDNN's own 1,024 primitives kept, a
@@ -71,13 +74,7 @@ def run(chosen: argparse.Namespace) -> None:
     work = chosen.work or Path(__file__).with_name(".work") / ("small" if chosen.small else "full")
     out = chosen.out or (work / "model" if chosen.small else SHIPPED)
     results = chosen.results or (Path(__file__).with_name("results.json") if out == SHIPPED else out / "results.json")
-    whole = Run(Path(chosen.data), work, out, results, courses, chosen.wheel, chosen.limit)
-    for name, stage in STAGES.items():
-        if name in chosen.stages.split(","):
-            started = time.monotonic()
-            say(f"== {name}")
-            stage(whole)
-            say(f"{name}: {time.monotonic() - started:.0f} s")
+    run_stages(STAGES, chosen.stages, Run(Path(chosen.data), work, out, results, courses, chosen.wheel, chosen.limit))
 
 
 def main() -> int:
@@ -85,12 +82,7 @@ def main() -> int:
     chosen = options()
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    try:
-        run(chosen)
-    except KeyboardInterrupt:
-        say("stopped; the same command goes on from here")
-        return 130
-    return 0
+    return exit_code(lambda: run(chosen))
 
 
 if __name__ == "__main__":

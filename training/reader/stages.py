@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import platform
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,6 +16,8 @@ from data import PAIRS, QUESTION_SETS, Pair, Question, load_pairs, load_question
 from embedder import PACKAGE, VERSION, WHEEL_SHA256, fetch
 from embedder import sha256 as sha256_of
 from mine import mine_pairs, mine_questions, read_rows
+
+from training.runs import as_json, put, say
 
 WEIGHT_BITS = 7  # no saturation on CPUs without VNNI
 TEXTS = ("calibration.json", "model.onnx", "tokenizer.json")
@@ -319,35 +319,6 @@ def _file(path: Path) -> dict[str, Any]:
 def sha256(path: Path) -> str:
     """Of a file."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def as_json(content: Any) -> bytes:
-    """Floats to six digits: more would be noise. What could not be measured (nan) is null."""
-
-    def rounded(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: rounded(each) for key, each in value.items()}
-        if isinstance(value, list | tuple):
-            return [rounded(each) for each in value]
-        if not isinstance(value, float):
-            return value
-        return float(f"{value:.6g}") if math.isfinite(value) else None
-
-    return json.dumps(rounded(content), indent=1).encode() + b"\n"
-
-
-def put(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(content)
-    partial.replace(path)
-
-
-def say(line: str) -> None:
-    """A line of progress."""
-    sys.stderr.write(f"  {line}\n")
-    sys.stderr.flush()
 
 
 STAGES: dict[str, Callable[[Run], None]] = {

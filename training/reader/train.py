@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import json
 import random
-import signal
-import sys
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +16,7 @@ from losses import loss
 from model import Reader
 
 from examples import Examples
+from training.runs import CtrlC, say
 
 AVERAGED_EVERY = 5  # steps
 SORTED_TOGETHER = 256  # groups put in order of length before they are batched
@@ -44,7 +41,7 @@ class Training:
         self.average = {name: value.clone() for name, value in reader.state_dict().items()}
         self.epoch, self.done, self.step = 0, 0, 0
         self.log: list[dict[str, Any]] = []
-        self._stopped = False
+        self._ctrl_c = CtrlC()
         folder.mkdir(parents=True, exist_ok=True)
 
     @property
@@ -54,25 +51,9 @@ class Training:
     def run(self, evaluate: Evaluate | None = None) -> dict[str, torch.Tensor]:
         """Train to the end; returns the averaged weights. Ctrl-C ends it after the step, with that step saved."""
         self._resume()
-        with self._heeding_ctrl_c():
+        with self._ctrl_c.heeded(lambda: self.reader.training):  # while nothing is learnt, at once
             self._run(evaluate)
         return self.average
-
-    @contextmanager
-    def _heeding_ctrl_c(self) -> Iterator[None]:
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        before = signal.signal(signal.SIGINT, self._stop)
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGINT, before)
-
-    def _stop(self, *_: object) -> None:
-        if self._stopped or not self.reader.training:  # asked twice, or while nothing is learnt
-            raise KeyboardInterrupt
-        self._stopped = True
 
     def _run(self, evaluate: Evaluate | None) -> None:
         while self.epoch < self.config.epochs:
@@ -105,7 +86,7 @@ class Training:
             seen.append(self._step(plan[index], (self.epoch + index / len(plan)) / self.config.epochs))
             windows += len(plan[index].lengths)
             self.done, self.step = index + 1, self.step + 1
-            if self._stopped:
+            if self._ctrl_c.pressed:
                 self._save()
                 raise KeyboardInterrupt
             if self.step % self.config.save_every == 0 or self.done == last:
@@ -181,9 +162,3 @@ class Training:
             self.reader.dropout.fill(torch.bfloat16)  # from the seed, as it was when the run began
         torch.set_rng_state(state["random"])
         say(f"going on from epoch {self.epoch}, batch {self.done}")
-
-
-def say(line: str) -> None:
-    """A line of progress."""
-    sys.stderr.write(f"  {line}\n")
-    sys.stderr.flush()

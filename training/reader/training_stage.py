@@ -16,10 +16,11 @@ from model import Reader, from_embedder
 from numpy.typing import NDArray
 from safetensors.numpy import load as load_safetensors
 from safetensors.torch import load_file, save_file
-from train import Training, say
+from train import Training
 
 from carrel.tokens import shipped_tokenizer
 from examples import Examples
+from training.runs import say
 
 if TYPE_CHECKING:
     from config import Config
