@@ -157,6 +157,8 @@ class FlowFunction(Generic[P, R]):
 
 def flow(citation: str = "") -> Callable[[Callable[P, Steps[R]]], FlowFunction[P, R]]:
     """Make a generator function a flow; ``citation`` is its paper: authors, title, arXiv id."""
+    if not isinstance(citation, str):
+        raise InputError("a flow is marked with @flow(), with parentheses")
 
     def decorate(function: Callable[P, Steps[R]]) -> FlowFunction[P, R]:
         if not inspect.isgeneratorfunction(function):

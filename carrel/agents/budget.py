@@ -36,7 +36,7 @@ class Budget:
     def __post_init__(self) -> None:
         for name in ("tokens", "calls", "seconds"):
             value = getattr(self, name)
-            if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float)) or value <= 0):
+            if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0):
                 raise InputError(f"a budget's {name} is a number above 0, or None for no bound, not {value!r}")
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
-from carrel.agents.base import Score, Steps, flow
-from carrel.agents.pieces import Texts, next_piece, units
-from carrel.agents.replying import Note, Written, ask_in_form, gathered, note_of, read_number, write
+from carrel.agents.base import Fit, Fitted, Score, Steps, flow
+from carrel.agents.pieces import Texts, halves, piece_beside, units
+from carrel.agents.replying import Note, Written, ask_in_form, carrying, gathered, note_of, read_number, words, write
 from carrel.agents.tasks import ANSWER_FROM_NOTES, CHOICE, ENOUGH, NOTES
 from carrel.errors import ContextOverflowError, InputError, RefusalError
 from carrel.options import check_question
@@ -72,8 +71,7 @@ def chain_of_agents(
     if least_relevance is not None:
         scores: tuple[float, ...] = yield Score(question, left)
         best = max(scores)
-        kept = [unit for unit, score in zip(left, scores, strict=True) if score >= min(least_relevance, best)]
-        left = tuple(kept)
+        left = tuple(unit for unit, score in zip(left, scores, strict=True) if score >= min(least_relevance, best))
     settings = (notes_tokens, piece_tokens, early_exit)
     if direction != "both":
         return (yield from _chain(question, left, direction == "backwards", *settings))
@@ -82,77 +80,55 @@ def chain_of_agents(
 
 
 def _chain(
-    question: str,
-    left: tuple[Passage, ...],
-    backwards: bool,
-    notes_tokens: int,
-    piece_tokens: int | None,
-    early_exit: bool,
+    question: str, left: tuple[Passage, ...], backwards: bool, most: int, limit: int | None, early_exit: bool
 ) -> Steps[Chained]:
     """One way through the text, and the manager's answer."""
     notes: list[Note] = []
     skipped: list[str] = []
-    note, pieces, enough = Note(), 0, False
-    waiting: deque[tuple[Passage, ...]] = deque()  # pieces that turned out to be too long, halved
-    while (left or waiting) and not enough:
-        prompt = _worker_prompt(question, note, notes_tokens)
-        if not waiting:
-            fitted = yield from next_piece(prompt, left, piece_tokens, backwards=backwards)
-            left = fitted.left
-            waiting.append(fitted.taken)
-        piece = waiting.popleft()
+    note, enough = Note(), False
+    waiting = [left]  # texts still to be read, the next one last
+    while waiting and not enough:
+        prompt = _worker_prompt(question, most)
+        note, fitted = yield from piece_beside(note, prompt, waiting.pop(), limit, backwards=backwards)
+        waiting += [fitted.left] if fitted.left else []
         try:
-            said = yield from write(_worker_prompt(question, note, notes_tokens, piece))
-        except ContextOverflowError:  # the tokens were counted with a margin that was not wide enough
-            if len(piece) == 1:
+            said = yield from write(_worker_prompt(question, most, note, fitted.taken))
+        except ContextOverflowError:  # whoever serves the model counts otherwise
+            parts = halves(fitted.taken, backwards=backwards)
+            if not parts:
                 raise
-            halves = [piece[: len(piece) // 2], piece[len(piece) // 2 :]]
-            waiting.extendleft(halves if backwards else reversed(halves))
+            waiting += parts
             continue
         except RefusalError:
-            skipped.append(piece[0].text.strip()[:80])
+            skipped.append(fitted.taken[0].text.strip()[:80])
             continue
-        pieces += 1
         first, _, rest = said.text.partition("\n")
-        enough = early_exit and first.strip().rstrip(":.").upper() == ENOUGH
         if first.strip().rstrip(":.").upper() == ENOUGH:
-            said = _without_first_line(said, rest)
+            enough, said = early_exit, replace(said, text=rest)
         if not said.abstained and said.text.strip():
             note = note_of(said)
         notes.append(note)
-    answer = yield from _managed(question, note)
-    return Chained(answer, tuple(notes), pieces, bool(left or waiting), tuple(skipped))
+    prompt = yield from carrying(Prompt(question, task=ANSWER_FROM_NOTES), note)
+    answer = yield from write(prompt, stream=True)
+    return Chained(answer, tuple(notes), len(notes), bool(waiting), tuple(skipped))
 
 
-def _worker_prompt(question: str, note: Note, notes_tokens: int, piece: tuple[Passage, ...] = ()) -> Prompt:
+def _worker_prompt(question: str, most: int, note: Note = Note(), piece: tuple[Passage, ...] = ()) -> Prompt:
     notes = (note.text,) if note.text else ()
-    return Prompt(question, (*note.evidence, *piece), task=NOTES, notes=notes, kind="notes", max_tokens=notes_tokens)
-
-
-def _without_first_line(said: Written, rest: str) -> Written:
-    return Written(rest, said.citations, said.passages, said.unsupported, said.abstained, said.confidence)
-
-
-def _managed(question: str, note: Note) -> Steps[Written]:
-    """The manager's answer, from the last notes."""
-    notes = (note.text,) if note.text else ()
-    prompt = Prompt(question, note.evidence, task=ANSWER_FROM_NOTES, notes=notes)
-    return (yield from write(prompt, stream=True))
+    return Prompt(question, (*note.evidence, *piece), task=NOTES, notes=notes, kind="notes", max_tokens=most)
 
 
 def _chosen(question: str, chains: list[Chained]) -> Steps[Chained]:
     """The chain whose answer stands: the only one there is, the one both gave, or the one that is chosen."""
     answers = tuple(chain.answer for chain in chains)
-    said = [chain for chain in chains if not chain.answer.abstained] or chains[:1]
-    if len(said) > 1 and len({_plain(answer.text) for answer in answers}) > 1:
+    best, *others = [chain for chain in chains if not chain.answer.abstained and chain.answer.text.strip()] or chains[
+        :1
+    ]
+    if others and len({words(answer.text) for answer in answers}) > 1:
         texts, evidence = gathered(note_of(answer) for answer in answers)
         numbered = tuple(f"Answer {number}: {text}" for number, text in enumerate(texts, start=1))
-        prompt = Prompt(question, evidence, task=CHOICE, notes=numbered, kind="choice", max_tokens=16)
-        number = yield from ask_in_form(prompt, read_number(len(answers)), example="1")
-        said = [chains[number - 1]]
-    best = said[0]
-    return Chained(best.answer, best.notes, best.pieces, best.stopped_early, best.skipped, answers)
-
-
-def _plain(text: str) -> str:
-    return " ".join(word for word in text.lower().split() if any(map(str.isalnum, word)))
+        prompt = Prompt(question, task=CHOICE, notes=numbered, kind="choice", max_tokens=16)
+        fitted: Fitted = yield Fit(prompt, evidence, whole=True)
+        prompt = replace(prompt, passages=fitted.taken)
+        best = chains[(yield from ask_in_form(prompt, read_number(len(answers)), example="1")) - 1]
+    return replace(best, candidates=answers)

@@ -34,7 +34,7 @@ def plain(value: object) -> Any:
     if isinstance(value, np.ndarray):
         return value.tolist()
     if isinstance(value, (set, frozenset)):
-        return sorted(plain(item) for item in value)
+        return sorted((plain(item) for item in value), key=lambda item: json.dumps(item, sort_keys=True))
     if isinstance(value, Sequence) and not isinstance(value, (bytes, bytearray)):
         return [plain(item) for item in value]
     if inspect.isfunction(value) or inspect.isclass(value):

@@ -49,8 +49,8 @@ class Desk:
 
     @property
     def name(self) -> str:
-        """Who answers: what a journal keeps replies under."""
-        return f"{self.generator.name} {getattr(self.generator, 'model', None) or ''}".strip()
+        """Who answers, scores and binds: what a journal keeps replies under."""
+        return f"{self.generator.name} {getattr(self.generator, 'model', None) or ''} {self.mode}"
 
     def perform(self, request: Request) -> Any:
         """The reply to a request other than an Ask, which the driver puts to the generator."""

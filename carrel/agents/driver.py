@@ -135,6 +135,8 @@ def run_many(
     Keywords as in ``run``; budget and concurrency are those of all flows together. Each Run has its own ``error``.
     """
     desk = Desk(generator, library, mode)
+    if isinstance(flows, Flow):
+        raise InputError("run_many takes a list of flows; run takes one")
     return _blocking(lambda: _drive(list(flows), desk, concurrency, budget, journal, watch))
 
 
@@ -163,8 +165,21 @@ def _blocking(begin: Callable[[], Coroutine[Any, Any, list[Run[R]]]]) -> list[Ru
         asyncio.get_running_loop()
     except RuntimeError:
         return asyncio.run(begin())
+    begun: list[tuple[asyncio.AbstractEventLoop, asyncio.Task[Any] | None]] = []
+
+    async def drive() -> list[Run[R]]:
+        begun.append((asyncio.get_running_loop(), asyncio.current_task()))
+        return await begin()
+
     with ThreadPoolExecutor(1) as thread:
-        return thread.submit(lambda: asyncio.run(begin())).result()
+        future = thread.submit(lambda: asyncio.run(drive()))
+        try:
+            return future.result()
+        except KeyboardInterrupt:  # came to this thread; the run is on the other
+            for loop, task in begun:
+                if task is not None and not future.done():
+                    loop.call_soon_threadsafe(task.cancel)
+            raise
 
 
 async def _drive(
@@ -204,7 +219,7 @@ class _Driver(Generic[R]):
     ) -> None:
         self.desk, self.concurrency, self.purse, self.journal, self.pool = desk, concurrency, purse, journal, pool
         self.watch = watch
-        self.keys = [key_of(flow, desk.name) if journal is not None else "" for flow in flows]
+        self.keys = _numbered([key_of(flow, desk.name) for flow in flows]) if journal is not None else [""] * len(flows)
         self.machines = [Machine(flow) for flow in flows]
         self.usages = [Usage(tokenizer=desk.generator.tokenizer.name) for _ in flows]
         self.waiting: deque[tuple[int, Due]] = deque()
@@ -221,7 +236,7 @@ class _Driver(Generic[R]):
             await self._stop()
         offset = time.time() - time.perf_counter()
         return [
-            Run(machine.trace, usage, machine.error, offset, None if machine.error else machine.result)
+            Run(machine.trace, usage, machine.error, offset, None if machine.error is not None else machine.result)
             for machine, usage in zip(self.machines, self.usages, strict=True)
         ]
 
@@ -278,8 +293,8 @@ class _Driver(Generic[R]):
             self.running.clear()
         for task in [task for task in self.running if task in done]:  # in the order they were begun
             number, due = self.running.pop(task)
-            error = task.exception()
-            self._end(number, due, None if error else task.result(), error)
+            error = asyncio.CancelledError() if task.cancelled() else task.exception()
+            self._end(number, due, task.result() if error is None else None, error)
 
     def _end(self, number: int, due: Due, reply: Any = None, error: BaseException | None = None) -> None:
         if isinstance(reply, Completion):
@@ -298,7 +313,9 @@ class _Driver(Generic[R]):
     async def _perform(self, number: int, due: Due) -> Any:
         """The reply to a request, in the journal already."""
         request, generator = due.request, self.desk.generator
-        if isinstance(request, Ask) and type(generator).acomplete is not Generator.acomplete:
+        is_streamed = isinstance(request, Ask) and request.stream and self.watch is not None
+        is_native = type(generator).acomplete is not Generator.acomplete
+        if isinstance(request, Ask) and is_native and not is_streamed:
             reply: Any = await replies.acomplete(generator, request.prompt)
             if self.journal is not None:
                 await on_thread(functools.partial(self._keep, number, due, reply), self.pool)
@@ -308,7 +325,7 @@ class _Driver(Generic[R]):
         def call() -> Any:
             if not isinstance(request, Ask):
                 found = self.desk.perform(request)
-            elif request.stream and self.watch is not None:
+            elif is_streamed:
                 found = self._streamed(number, due, loop)
             else:
                 found = replies.complete(generator, request.prompt)
@@ -346,6 +363,11 @@ class _Driver(Generic[R]):
             machine.close()
 
 
+def _numbered(keys: Sequence[str]) -> list[str]:
+    """Keys of which none is twice: the second of two equal flows has replies of its own."""
+    return [f"{key} {keys[:place].count(key) + 1}" if key in keys[:place] else key for place, key in enumerate(keys)]
+
+
 def _added(sum: Usage, more: Usage) -> Usage:
     return Usage(
         sum.prompt_tokens + more.prompt_tokens,
@@ -370,7 +392,7 @@ def _note(request: Request) -> str:
 
 def _short(text: str) -> str:
     line = " ".join(text.split())
-    return line if len(line) <= 60 else f"{line[:59]}…"
+    return line if len(line) <= 40 else f"{line[:39]}…"
 
 
 __all__ = ["BudgetSpentError", "Happened", "Run", "arun", "run", "run_many"]

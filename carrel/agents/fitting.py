@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,6 +16,7 @@ from carrel.types import Passage, Prompt
 
 _CHARACTERS_A_TOKEN = 12
 """So many characters of a long text are looked at for each token of room."""
+_LEAD = re.compile(r"\s*")  # it is not rendered
 _LOOK = 40  # characters after a cut that tell whether a sentence ends there
 
 
@@ -31,15 +33,20 @@ def fit(request: Fit, generator: Generator) -> Fitted:
 
     Raises
     ------
-    ContextOverflowError : the prompt alone leaves no room for one passage's first sentence.
+    ContextOverflowError : the prompt alone leaves no room for one passage's first sentence, or does not fit itself.
     """
     passages, window = request.passages, generator.context_window
-    if not passages or (window is None and request.limit is None):
+    if window is None and request.limit is None:
         return Fitted(passages, ())
     room = _room(request, generator)
+    if not passages and room >= 0:
+        return Fitted((), ())
     taken, left = _estimated(request, room, generator)
     while taken and not _fits(request, taken, generator):  # counts that do not add up cost text, never the window
         cut = taken.pop()
+        if cut.kept and not taken:
+            taken = _kept_parts(cut)
+            continue
         is_whole = cut.kept is not None or (request.whole and bool(taken))
         shorter = None if is_whole else _without_last_sentence(cut)
         if shorter is not None:
@@ -83,7 +90,8 @@ def _estimated(request: Fit, room: int, generator: Generator) -> tuple[list[Pass
     waiting = deque(request.passages)
     while waiting:
         passage, number = waiting.popleft(), len(request.prompt.passages) + len(taken) + 1
-        looked_at = passage.text[: max(room, 1) * _CHARACTERS_A_TOKEN]
+        lead = _lead(passage.text)
+        looked_at = passage.text[: lead + max(room, 1) * _CHARACTERS_A_TOKEN]
         if passage.kept is not None or len(looked_at) == len(passage.text):
             size = generator.count_tokens(block(passage, number) + SEPARATOR)
             if size <= room:
@@ -94,11 +102,11 @@ def _estimated(request: Fit, room: int, generator: Generator) -> tuple[list[Pass
             waiting.appendleft(passage)
             break
         if passage.kept is not None:  # sentence by sentence
-            parts = [_part(passage, s.start - passage.start, s.end - passage.start) for s in passage.kept]
-            waiting.extendleft(reversed(parts))
+            waiting.extendleft(reversed(_kept_parts(passage)))
             continue
         room -= generator.count_tokens(header(passage, number) + "\n" + SEPARATOR)
-        first = _head(passage, generator.tokenizer.truncate(looked_at, max(room, 0)))
+        prefix = looked_at[:lead] + generator.tokenizer.truncate(looked_at[lead:], max(room, 0))
+        first = _head(passage, prefix)
         if first is None:
             waiting.appendleft(passage)
             break
@@ -116,18 +124,29 @@ def _head(passage: Passage, prefix: str) -> Passage | None:
     end = max((span.end for span in near if span.end <= len(prefix)), default=0)
     if not passage.text[:end].strip():
         cut = max(prefix.rfind(" "), prefix.rfind("\n"))
-        end = cut if cut > 0 and not passage.text[len(prefix)].isspace() else len(prefix)
-    return _part(passage, 0, end)
+        end = cut if cut > 0 and prefix[:cut].strip() and not passage.text[len(prefix)].isspace() else len(prefix)
+    return part(passage, 0, end)
 
 
 def _without_last_sentence(passage: Passage) -> Passage | None:
     """A passage without its last sentence, or without its last half where it has only one."""
     starts = [span.start for span in split_sentences(passage.text) if passage.text[: span.start].strip()]
-    end = starts[-1] if starts else len(passage.text) // 2
-    return _part(passage, 0, end) if passage.text[:end].strip() else None
+    end = starts[-1] if starts else (_lead(passage.text) + len(passage.text)) // 2
+    return part(passage, 0, end) if passage.text[:end].strip() else None
 
 
-def _part(passage: Passage, start: int, end: int) -> Passage:
+def _lead(text: str) -> int:
+    """How many characters of white space a text begins with."""
+    found = _LEAD.match(text)
+    return found.end() if found else 0
+
+
+def _kept_parts(passage: Passage) -> list[Passage]:
+    """What a pruner kept of a passage, each piece as a passage."""
+    return [part(passage, span.start - passage.start, span.end - passage.start) for span in passage.kept or ()]
+
+
+def part(passage: Passage, start: int, end: int) -> Passage:
     """What stands between two places of a passage's text, as a passage."""
     return replace(
         passage, start=passage.start + start, end=passage.start + end, text=passage.text[start:end], kept=None
@@ -136,7 +155,7 @@ def _part(passage: Passage, start: int, end: int) -> Passage:
 
 def _joined(whole: Passage, first: Passage | None, left: Sequence[Passage]) -> list[Passage]:
     """What is left when ``first`` was taken of ``whole``, and then the others; parts that were one are one again."""
-    rest = whole if first is None else _part(whole, first.end - whole.start, len(whole.text))
+    rest = whole if first is None else part(whole, first.end - whole.start, len(whole.text))
     if not rest.text.strip():
         return list(left)
     if left and _continues(rest, left[0]):

@@ -36,6 +36,7 @@ _REPLIES: dict[type, Any] = {
 """What is kept. What a prompt can take (Fit) is counted again: it depends on nothing but the prompt."""
 
 _Key = tuple[str, str]
+_BEGINS = b'{"flow": '
 
 
 class Journal:
@@ -90,7 +91,13 @@ class Journal:
                 f" {'a ' + kind + ' ' if asked == kind else ''}{what}. A document, the library or the code has changed"
                 " since. Take a new journal to begin again."
             )
-        return True, restored(_REPLIES[type(request)], reply)
+        try:
+            return True, restored(_REPLIES[type(request)], reply)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise JournalError(
+                f"the reply at step {path or '0'} in {self.path} cannot be read: it is damaged, or of another version"
+                " of Carrel. Name another file."
+            ) from error
 
     def keep(self, flow_key: str, path: str, request: Request, reply: object) -> None:
         """Write a reply down; it is on disk when this returns."""
@@ -98,15 +105,18 @@ class Journal:
             return
         said = f"{type(request).__name__} {digest(request)}"
         value = plain(reply)
-        line = json.dumps({"flow": flow_key, "path": path, "request": said, "reply": value}, ensure_ascii=True)
+        line = json.dumps({"flow": flow_key, "path": path, "request": said, "reply": value}, ensure_ascii=False)
         with self._lock:
+            if self._file.closed:  # the run was stopped while this was under way
+                return
             self._replies[flow_key, path] = (said, value)
-            self._file.write(line.encode() + b"\n")
+            self._file.write(line.encode("utf-8", "surrogatepass") + b"\n")
             self._file.flush()
             os.fsync(self._file.fileno())
 
     def close(self) -> None:
-        self._file.close()
+        with self._lock:
+            self._file.close()
 
     def __enter__(self) -> Self:
         return self
@@ -121,11 +131,11 @@ class Journal:
         self._file.seek(0)
         good = 0
         for number, line in enumerate(self._file, start=1):
-            if not line.endswith(b"\n"):
+            if not line.endswith(b"\n") and (line.startswith(_BEGINS) or _BEGINS.startswith(line)):
                 break
             try:
                 entry = json.loads(line)
-                self._replies[entry["flow"], entry["path"]] = (entry["request"], entry["reply"])
+                self._replies[entry["flow"], entry["path"]] = (f"{entry['request']}", entry["reply"])
             except (ValueError, KeyError, TypeError) as error:
                 raise JournalError(
                     f"{self.path} is no journal of Carrel, or is damaged at line {number}. Name another file."

@@ -17,12 +17,12 @@ R = TypeVar("R")
 _Outcome = tuple[Any, BaseException | None]
 
 
-class _Node:
+class Node:
     """A flow that has begun: where it stands in the tree, and what it waits for."""
 
     __slots__ = ("many", "missing", "outcomes", "parent", "slot", "step", "steps", "trace")
 
-    def __init__(self, steps: Generator[Any, Any, Any], trace: Trace, parent: _Node | None, slot: int) -> None:
+    def __init__(self, steps: Generator[Any, Any, Any], trace: Trace, parent: Node | None, slot: int) -> None:
         self.steps, self.trace, self.parent, self.slot = steps, trace, parent, slot
         self.step = -1  # of what it has yielded
         self.many = False
@@ -37,7 +37,7 @@ class Due:
     path: str
     request: Request
     trace: Trace
-    node: _Node
+    node: Node
     slot: int
 
 
@@ -59,7 +59,7 @@ class Machine(Generic[R]):
         self.error: BaseException | None = None
         self._value: Any = None
         self._due: list[Due] = []
-        self._open: dict[int, _Node] = {}
+        self._open: dict[int, Node] = {}
         self._resume([(self._node(flow.begin(), self.trace, None, 0), (None, None))])
 
     @property
@@ -83,31 +83,37 @@ class Machine(Generic[R]):
         self._settle(due, (None, error))
 
     def close(self) -> None:
-        """Stop: every flow inside is closed, the innermost first."""
+        """Stop: every flow inside is closed, the innermost first; raises the first error of them, once all are."""
+        errors: list[Exception] = []
         for node in reversed(list(self._open.values())):
-            node.steps.close()
+            try:
+                node.steps.close()
+            except Exception as error:
+                errors.append(error)
         self._open.clear()
         self._due.clear()
+        if errors:
+            raise errors[0]
 
     # -- going on -----------------------------------------------------------------------------
 
-    def _node(self, steps: Generator[Any, Any, Any], trace: Trace, parent: _Node | None, slot: int) -> _Node:
-        node = _Node(steps, trace, parent, slot)
+    def _node(self, steps: Generator[Any, Any, Any], trace: Trace, parent: Node | None, slot: int) -> Node:
+        node = Node(steps, trace, parent, slot)
         self._open[id(node)] = node
         return node
 
     def _settle(self, due: Due, outcome: _Outcome) -> None:
         due.trace.end(self.clock(), outcome[1])
-        ready: list[tuple[_Node, _Outcome]] = []
+        ready: list[tuple[Node, _Outcome]] = []
         self._deliver(due.node, due.slot, outcome, ready)
         self._resume(ready)
 
-    def _resume(self, ready: Sequence[tuple[_Node, _Outcome]]) -> None:
+    def _resume(self, ready: Sequence[tuple[Node, _Outcome]]) -> None:
         """Let flows go on until each waits for a reply; a loop, not a recursion, however deep they are."""
         waiting = deque(ready)
         while waiting:
             node, (value, error) = waiting.popleft()
-            further: list[tuple[_Node, _Outcome]] = []
+            further: list[tuple[Node, _Outcome]] = []
             try:
                 yielded = node.steps.send(value) if error is None else node.steps.throw(error)
             except StopIteration as stop:
@@ -118,7 +124,7 @@ class Machine(Generic[R]):
                 self._await(node, yielded, further)
             waiting.extend(further)
 
-    def _finish(self, node: _Node, outcome: _Outcome, ready: list[tuple[_Node, _Outcome]]) -> None:
+    def _finish(self, node: Node, outcome: _Outcome, ready: list[tuple[Node, _Outcome]]) -> None:
         del self._open[id(node)]
         node.trace.end(self.clock(), outcome[1])
         if node.parent is None:
@@ -126,7 +132,7 @@ class Machine(Generic[R]):
         else:
             self._deliver(node.parent, node.slot, outcome, ready)
 
-    def _deliver(self, node: _Node, slot: int, outcome: _Outcome, ready: list[tuple[_Node, _Outcome]]) -> None:
+    def _deliver(self, node: Node, slot: int, outcome: _Outcome, ready: list[tuple[Node, _Outcome]]) -> None:
         """One thing that a flow waits for is there; it goes on once all are."""
         node.outcomes[slot] = outcome
         node.missing -= 1
@@ -134,16 +140,19 @@ class Machine(Generic[R]):
             return
         error = next((error for _, error in node.outcomes if error is not None), None)
         values = [value for value, _ in node.outcomes]
-        ready.append((node, (None, error) if error else (values if node.many else values[0], None)))
+        ready.append((node, (values if node.many else values[0], None) if error is None else (None, error)))
 
-    def _await(self, node: _Node, yielded: object, ready: list[tuple[_Node, _Outcome]]) -> None:
+    def _await(self, node: Node, yielded: object, ready: list[tuple[Node, _Outcome]]) -> None:
         """Take what a flow yielded: requests become due, flows begin."""
         node.many = isinstance(yielded, (list, tuple))
         items: Sequence[Any] = yielded if isinstance(yielded, (list, tuple)) else [yielded]
+        begun: set[int] = set()
         for item in items:
-            if not isinstance(item, (*REQUESTS, Flow)) and not inspect.isgenerator(item):
+            if not _is_step(item) or id(item) in begun:
                 ready.append((node, (None, InputError(_strange(node, item)))))
                 return
+            if inspect.isgenerator(item):
+                begun.add(id(item))
         node.step += 1
         node.missing, node.outcomes = len(items), [(None, None)] * len(items)
         if not items:
@@ -152,7 +161,7 @@ class Machine(Generic[R]):
             place = f"{node.step}.{slot}" if node.many else f"{node.step}"
             self._begin(node, item, f"{node.trace.path}/{place}".lstrip("/"), slot, ready)
 
-    def _begin(self, node: _Node, item: Step, path: str, slot: int, ready: list[tuple[_Node, _Outcome]]) -> None:
+    def _begin(self, node: Node, item: Step, path: str, slot: int, ready: list[tuple[Node, _Outcome]]) -> None:
         if isinstance(item, REQUESTS):
             trace = node.trace.child(type(item).__name__.lower(), "", path, self.clock())
             self._due.append(Due(path, item, trace, node, slot))
@@ -163,6 +172,14 @@ class Machine(Generic[R]):
         ready.append((child, (None, None)))
 
 
-def _strange(node: _Node, item: object) -> str:
+def _is_step(item: object) -> bool:
+    if inspect.isgenerator(item):
+        return inspect.getgeneratorstate(item) == inspect.GEN_CREATED
+    return isinstance(item, (*REQUESTS, Flow))
+
+
+def _strange(node: Node, item: object) -> str:
+    if inspect.isgenerator(item):
+        return f"the flow {node.trace.name} yielded the generator {item.__name__} a second time; call it anew for each"
     kinds = ", ".join(kind.__name__ for kind in REQUESTS)
     return f"the flow {node.trace.name} yielded {item!r:.80}. A flow yields {kinds}, flows, or a list of these"

@@ -7,7 +7,10 @@ from dataclasses import replace
 from typing import cast
 
 from carrel.agents.base import Fit, Fitted, Steps
-from carrel.errors import InputError
+from carrel.agents.fitting import part
+from carrel.agents.replying import Note, with_evidence
+from carrel.errors import ContextOverflowError, InputError
+from carrel.retrieval.sentences import split_sentences
 from carrel.types import Document, Passage, Prompt
 
 UNIT_CHARACTERS = 1200
@@ -58,6 +61,21 @@ def _paragraphs(text: str) -> Iterable[tuple[int, int]]:
         start += len(line)
 
 
+def halves(piece: tuple[Passage, ...], *, backwards: bool = False) -> list[tuple[Passage, ...]]:
+    """A piece in two, the one to be read first last; between passages, or sentences. Empty where it is one sentence."""
+    if len(piece) > 1:
+        parts = [piece[: len(piece) // 2], piece[len(piece) // 2 :]]
+    else:
+        (passage,) = piece
+        length = len(passage.text)
+        ends = [] if passage.kept is not None else [span.end for span in split_sentences(passage.text)][:-1]
+        if not ends:
+            return []
+        cut = min(ends, key=lambda end: abs(2 * end - length))
+        parts = [(part(passage, 0, cut),), (part(passage, cut, length),)]
+    return parts if backwards else parts[::-1]
+
+
 def next_piece(
     prompt: Prompt, left: tuple[Passage, ...], limit: int | None, *, backwards: bool = False
 ) -> Steps[Fitted]:
@@ -67,3 +85,24 @@ def next_piece(
         return fitted
     reversed_: Fitted = yield Fit(prompt, left[::-1], limit, whole=True)
     return Fitted(reversed_.taken[::-1], reversed_.left[::-1])
+
+
+def piece_beside(
+    note: Note, prompt: Prompt, left: tuple[Passage, ...], limit: int | None, *, backwards: bool = False
+) -> Steps[tuple[Note, Fitted]]:
+    """The next piece for a prompt with a note, and the note with no more evidence than leaves as much room for it."""
+    while True:
+        full = replace(prompt, passages=note.evidence, notes=(note.text,) if note.text else ())
+        fitted: Fitted | None = None
+        try:
+            fitted = yield from next_piece(full, left, limit, backwards=backwards)
+        except ContextOverflowError:
+            if not note.evidence:
+                raise
+        if fitted and (not fitted.left or _length(fitted.taken) >= _length(note.evidence)):
+            return note, fitted
+        note = with_evidence(note, len(note.evidence) * 3 // 4)
+
+
+def _length(passages: Iterable[Passage]) -> int:
+    return sum(len(passage.text) for passage in passages)

@@ -12,7 +12,7 @@ from carrel.agents.base import Ask, Flow
 from carrel.agents.desk import Desk
 from carrel.agents.driver import DEFAULT_CONCURRENCY
 from carrel.agents.fitting import reply_room
-from carrel.agents.machine import Due, Machine
+from carrel.agents.machine import Due, Machine, Node
 from carrel.agents.trace import Trace
 from carrel.errors import InputError
 from carrel.types import Completion, Usage
@@ -120,28 +120,49 @@ class _Planner:
         self.now = 0.0
         self.deepest = 0
         self._filler = ""
+        self._before: dict[tuple[Node, int], int] = {}  # calls in a row before a step of a flow
+        self._within: dict[Node, int] = {}  # and up to the end of all that a flow has asked
 
     def go(self) -> None:
-        waiting = deque((due, 1) for due in self.machine.due())
+        waiting = deque(self.machine.due())
         under_way: list[tuple[float, int, Due, Completion, int]] = []
         order = itertools.count()
         while waiting or under_way:
             while waiting and len(under_way) < self.concurrency:
-                due, depth = waiting.popleft()
+                due = waiting.popleft()
+                depth = self._calls_before(due.node) + 1
                 if not isinstance(due.request, Ask):
                     self._answer(due)
-                    waiting.extendleft((each, depth) for each in reversed(self.machine.due()))
+                    waiting.extendleft(reversed(self.machine.due()))
                     continue
                 completion = self._completion(due.request)
                 seconds = self.speed.seconds(completion.usage) if self.speed else 1.0
                 heapq.heappush(under_way, (self.now + seconds, next(order), due, completion, depth))
             if under_way:
                 self.now, _, due, completion, depth = heapq.heappop(under_way)
-                self.deepest = max(self.deepest, depth)
+                self._ended(due, depth)
                 due.trace.tokens_in = completion.usage.prompt_tokens
                 due.trace.tokens_out = completion.usage.completion_tokens
                 self.machine.give(due, completion)
-                waiting.extend((each, depth + 1) for each in self.machine.due())
+                waiting.extend(self.machine.due())
+
+    def _calls_before(self, node: Node) -> int:
+        """How many calls wait for one another before the step at which a flow stands."""
+        nodes = [node]
+        while (nodes[-1], nodes[-1].step) not in self._before and nodes[-1].parent is not None:
+            nodes.append(nodes[-1].parent)
+        before = 0
+        for each in reversed(nodes):
+            key = each, each.step
+            before = self._before.setdefault(key, max(before, self._within.get(each, 0)))
+        return before
+
+    def _ended(self, due: Due, depth: int) -> None:
+        self.deepest = max(self.deepest, depth)
+        node: Node | None = due.node
+        while node is not None:
+            self._within[node] = max(depth, self._within.get(node, 0))
+            node = node.parent
 
     def _answer(self, due: Due) -> None:
         try:

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from carrel.agents.base import Ask, Bind, Steps
+from carrel.agents.base import Ask, Bind, Fit, Fitted, Steps
 from carrel.agents.tasks import REPAIR
-from carrel.errors import RefusalError, ReplyFormatError
+from carrel.errors import ContextOverflowError, RefusalError, ReplyFormatError
 from carrel.generation.answering import may_have_marks
 from carrel.generation.binding import Bound
 from carrel.generation.marks import SPACES, find_runs
@@ -103,6 +103,11 @@ def renumbered(text: str, numbers: Mapping[int, Sequence[int]]) -> str:
     return "".join([*out, text[position:]])
 
 
+def words(text: str) -> str:
+    """The words of a text without its marks: what two texts that say the same have in common."""
+    return " ".join(re.findall(r"\w+", renumbered(text, {}).lower()))
+
+
 def gathered(notes: Iterable[Note]) -> tuple[tuple[str, ...], tuple[Passage, ...]]:
     """The texts of notes with the numbers of one list of evidence, in which nothing is twice; empty ones left out."""
     evidence: dict[tuple[str, int, int], Passage] = {}
@@ -118,12 +123,43 @@ def gathered(notes: Iterable[Note]) -> tuple[tuple[str, ...], tuple[Passage, ...
     return tuple(texts), tuple(evidence.values())
 
 
+def carrying(prompt: Prompt, note: Note) -> Steps[Prompt]:
+    """A prompt with a note and as much of its evidence as the window holds; marks of the rest are taken out."""
+    bare = replace(prompt, notes=(note.text,) if note.text else ())
+    try:
+        fitted: Fitted = yield Fit(bare, note.evidence, whole=True)
+    except ContextOverflowError:
+        if not note.evidence:
+            raise
+        return (yield from carrying(prompt, with_evidence(note, 0)))
+    less = with_evidence(note, len(fitted.taken))
+    return replace(bare, notes=(less.text,) if less.text else (), passages=fitted.taken)
+
+
+def with_evidence(note: Note, most: int) -> Note:
+    """A note with its first pieces of evidence; marks of the others are taken out of its text."""
+    if most >= len(note.evidence):
+        return note
+    text = renumbered(note.text, {number: [number] for number in range(1, most + 1)})
+    return replace(note, text=text, evidence=note.evidence[:most])
+
+
 def bound_marks(reply: Completion, prompt: Prompt) -> Steps[Bound]:
     """What a reply's marks rest on: as its generator cited, or as they are found to."""
     if reply.citations or reply.finish_reason == "abstained" or not may_have_marks(reply.text):
-        return Bound(reply.citations, ())
+        return Bound(tuple(each for each in reply.citations if _is_quotation(each, prompt.passages)), ())
     bound: Bound = yield Bind(reply.text, prompt.passages, prompt.question)
     return bound
+
+
+def _is_quotation(citation: Citation, passages: Sequence[Passage]) -> bool:
+    """Whether what a generator cites stands in the passage that it names, where it says."""
+    if not 1 <= citation.number <= len(passages) or not citation.quote:
+        return False
+    passage = passages[citation.number - 1]
+    if citation.document_id != passage.document_id or citation.start < passage.start:
+        return False
+    return passage.text[citation.start - passage.start : citation.end - passage.start] == citation.quote
 
 
 def ask_in_form(prompt: Prompt, read: Callable[[str], T], *, example: str) -> Steps[T]:
@@ -138,10 +174,13 @@ def ask_in_form(prompt: Prompt, read: Callable[[str], T], *, example: str) -> St
     ------
     ReplyFormatError : the second reply is of the wrong form, too. RefusalError : the model declines.
     """
-    why = ""
+    why, asked = "", prompt
     for _ in range(2):
-        notes = (*prompt.notes, REPAIR.format(why=why)) if why else prompt.notes
-        reply: Completion = yield Ask(replace(prompt, notes=notes), example)
+        if why:  # passages give way where the window is full
+            bare = replace(prompt, passages=(), notes=(*prompt.notes, REPAIR.format(why=f"{why:.300}")))
+            fitted: Fitted = yield Fit(bare, prompt.passages)
+            asked = replace(bare, passages=fitted.taken)
+        reply: Completion = yield Ask(asked, example)
         if reply.finish_reason == "refused":
             raise RefusalError(f"the model declined to reply to {prompt.question!r:.80}: {reply.text:.200}")
         try:

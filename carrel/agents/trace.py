@@ -53,9 +53,11 @@ class Trace:
 
     def walk(self) -> Iterator[Trace]:
         """The node itself and all below it, in the order of the run's steps."""
-        yield self
-        for child in self.children:
-            yield from child.walk()
+        waiting = [self]
+        while waiting:  # a loop: flows may be nested deeper than Python's stack
+            node = waiting.pop()
+            yield node
+            waiting.extend(reversed(node.children))
 
     @property
     def asks(self) -> list[Trace]:
@@ -64,16 +66,18 @@ class Trace:
 
     def as_json(self) -> dict[str, Any]:
         """The tree as plain values, seconds counted from its own beginning."""
-        return self._as_json(self.began)
+        made = {id(node): node._facts(self.began) for node in self.walk()}
+        for node in self.walk():
+            if node.children:
+                made[id(node)]["children"] = [made[id(child)] for child in node.children]
+        return made[id(self)]
 
-    def _as_json(self, zero: float) -> dict[str, Any]:
+    def _facts(self, zero: float) -> dict[str, Any]:
         facts: dict[str, Any] = {"kind": self.kind, "path": self.path, "began_s": round(self.began - zero, 6)}
         facts |= {"seconds": round(self.seconds, 6)}
         for name in ("name", "tokens_in", "tokens_out", "replayed", "note", "error"):
             if getattr(self, name):
                 facts[name] = getattr(self, name)
-        if self.children:
-            facts["children"] = [child._as_json(zero) for child in self.children]
         return facts
 
     def tree(self) -> Tree:
@@ -81,10 +85,10 @@ class Trace:
         from rich.text import Text
         from rich.tree import Tree
 
-        made = Tree(Text(str(self)))
-        for child in self.children:
-            made.add(child.tree())
-        return made
+        made = {id(node): Tree(Text(str(node))) for node in self.walk()}
+        for node in self.walk():
+            made[id(node)].children += [made[id(child)] for child in node.children]
+        return made[id(self)]
 
     def __str__(self) -> str:
         tokens = f"  {self.tokens_in:,} -> {self.tokens_out:,} tokens" if self.kind == "ask" else ""
@@ -104,7 +108,9 @@ def export(trace: Trace, tracer: Any, wall_clock_offset_s: float) -> None:
     """
     from opentelemetry.trace import Status, StatusCode, set_span_in_context
 
-    def emit(node: Trace, context: Any) -> None:
+    waiting: list[tuple[Trace, Any]] = [(trace, None)]
+    while waiting:
+        node, context = waiting.pop()
         began = int((node.began + wall_clock_offset_s) * 1e9)
         span = tracer.start_span(f"{node.kind} {node.name}".strip(), context=context, start_time=began)
         span.set_attribute("carrel.path", node.path)
@@ -116,9 +122,7 @@ def export(trace: Trace, tracer: Any, wall_clock_offset_s: float) -> None:
             span.set_attribute("carrel.note", node.note)
         if node.error:
             span.set_status(Status(StatusCode.ERROR, node.error))
+        ended = node.began if node.ended is None else node.ended
+        span.end(end_time=int((ended + wall_clock_offset_s) * 1e9))
         inside = set_span_in_context(span, context)
-        for child in node.children:
-            emit(child, inside)
-        span.end(end_time=int(((node.ended or node.began) + wall_clock_offset_s) * 1e9))
-
-    emit(trace, None)
+        waiting.extend((child, inside) for child in reversed(node.children))

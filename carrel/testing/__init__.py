@@ -14,6 +14,7 @@ from carrel.testing.answerers import AnswererConformance
 from carrel.testing.cutoffs import CutoffConformance
 from carrel.testing.encoders import ChunkEncoderConformance, HashEncoder
 from carrel.testing.fakes import EchoGenerator, FakeGenerator
+from carrel.testing.flows import FlowConformance
 from carrel.testing.generators import GeneratorConformance
 from carrel.testing.indexes import DerivedIndexConformance
 from carrel.testing.kv import KVPolicyConformance, SparseAttentionConformance
@@ -31,6 +32,7 @@ __all__ = [
     "DerivedIndexConformance",
     "EchoGenerator",
     "FakeGenerator",
+    "FlowConformance",
     "GeneratorConformance",
     "HashEncoder",
     "KVPolicyConformance",
