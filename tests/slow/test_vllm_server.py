@@ -192,7 +192,7 @@ def test_an_overflow_is_found_before_it_is_sent(running: Running, generator: Ope
 def test_a_server_that_was_not_believed(running: Running) -> None:
     liar = OpenAICompatible(base_url=running.url, context_window=10_000, max_tokens=24)
     with pytest.raises(ContextOverflowError, match="too long for"):
-        liar.complete(Prompt("harbour " * 1000))
+        liar.complete(Prompt("harbour " * 3000))
 
 
 def test_a_schema_makes_json(running: Running) -> None:

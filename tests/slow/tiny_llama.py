@@ -22,14 +22,15 @@ TEMPLATE = (
 
 
 def make(folder: Path, window: int = 2048, seed: int = 0, layers: int = LAYERS) -> Path:
-    """Write the model, its tokenizer (byte-level BPE, trained on the documentation) and its chat template."""
+    """Write the model, its tokenizer (byte-level BPE, trained on the example library) and its chat template."""
     folder.mkdir(parents=True)
     tokenizer = Tokenizer(BPE(unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = BpeTrainer(vocab_size=1024, special_tokens=SPECIAL, initial_alphabet=alphabet, show_progress=False)
-    tokenizer.train([str(path) for path in sorted((ROOT / "docs").glob("*.md"))], trainer)
+    texts = sorted((ROOT / "examples" / "library").rglob("*.md"))  # they stay: what the model babbles stays, too
+    tokenizer.train([str(path) for path in texts], trainer)
     tokenizer.save(str(folder / "tokenizer.json"))
     vocabulary = tokenizer.get_vocab_size()
     put(folder / "tokenizer_config.json", {
