@@ -12,7 +12,6 @@ goes on where it was.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import re
 import sys
@@ -34,7 +33,7 @@ from carrel.agents.map_reduce import map_reduce
 from carrel.agents.reader_worker import ReaderWorker
 from carrel.evaluation.datasets import Dataset, Question, load_dataset
 from carrel.evaluation.scoring import TokenSpace, score_context
-from carrel.retrieval.packing import Packer
+from carrel.retrieval.packing import Packer, render
 from carrel.types import Document, Passage
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -43,6 +42,7 @@ BUDGET = 1000
 LONG = ("qmsum", "squality", "squad")
 SPREAD = ("musique", "hotpotqa")
 LIMITS = {"squad": 200}
+BASELINES = ("dense", "fused")
 CANDIDATES = 100
 METRICS = {"qmsum": "span_recall", "squality": "words", "squad": "answer", "musique": "all_support",
            "hotpotqa": "all_support"}  # fmt: skip
@@ -111,14 +111,12 @@ class Measurement:
         began = time.perf_counter()
         passages = system(question)
         seconds = time.perf_counter() - began
-        if name not in ("dense", "fused"):
-            packed = Packer(self.library.tokenizer, BUDGET, question.text, "relevance").pack(passages)
-            passages, tokens, text = packed.passages, packed.tokens, packed.text
+        if name in BASELINES:
+            text = render(passages)
+            tokens = self.library.tokenizer.count(text)
         else:
-            context = self.library.context(
-                question.text, budget=BUDGET, where=self.where(question), retriever=name
-            )
-            tokens, text = context.tokens, context.text
+            packed = Packer(self.library.tokenizer, BUDGET, question.text).pack(passages)
+            passages, tokens, text = packed.passages, packed.tokens, packed.text
         metric = METRICS[self.dataset.name]
         if metric == "words":
             score = word_recall(text, question.answers)

@@ -33,6 +33,7 @@ from carrel.types import (
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+    from carrel.agents.tools import Notes, Tool
     from carrel.generation.base import Generator
     from carrel.retrieval.doctor import Check
     from carrel.retrieval.filters import Where
@@ -335,6 +336,12 @@ class Library:
         if found is None:
             raise DocumentNotFoundError(f"no document has the id {id!r}. See them with: carrel list")
         return found
+
+    def as_tools(self, *, budget: int = 1000, notes: Notes | None = None) -> tuple[Tool, ...]:
+        """Search, read, list, remember and recall, for whatever calls functions; keywords: carrel.agents.tools."""
+        from carrel.agents.tools import library_tools
+
+        return library_tools(self, budget=budget, notes=notes)
 
     def why(self, document_id: str, question: str, **options: Unpack[ContextOptions]) -> Trace:
         """Follow one document through every stage for a question, and say where it fell out."""

@@ -50,7 +50,7 @@ class Retrieve:
     """Search the library; the reply is a tuple of passages, best first.
 
     With ``budget``, they are those of a context of so many tokens (``Library.context``); else ``limit`` chunks
-    (``Library.search``). ``mode`` is the library's own where empty.
+    (``Library.search``). ``mode`` and ``retriever`` are the library's own where empty.
     """
 
     query: str
@@ -58,6 +58,21 @@ class Retrieve:
     budget: int | None = None
     where: Where | None = None
     mode: str = ""
+    retriever: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Pack:
+    """Pack passages that come best first into so many tokens, as rendered; the reply is a tuple of passages.
+
+    They are pruned to what tells most for the question, as a context of the library is. Of the first ``floor``, the
+    best sentence stays whatever its score: where several passages are needed together, each alone says little.
+    """
+
+    question: str
+    passages: tuple[Passage, ...]
+    budget: int
+    floor: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +130,21 @@ class Bind:
     question: str = ""
 
 
-Request = Ask | Retrieve | Read | Fit | Score | Embed | Bind
-REQUESTS = (Ask, Retrieve, Read, Fit, Score, Embed, Bind)
+@dataclass(frozen=True, slots=True)
+class Call:
+    """Call a tool by its name; the reply is a carrel.agents.signatures.Result. A journal keeps it: no tool is called
+    again for a run that goes on.
+
+    ``tokens`` is about how many it may say, which carrel.agents.plan goes on with: a plan calls no tool.
+    """
+
+    tool: str
+    arguments: Mapping[str, Any]
+    tokens: int = 1000
+
+
+Request = Ask | Retrieve | Pack | Read | Fit | Score | Embed | Bind | Call
+REQUESTS = (Ask, Retrieve, Pack, Read, Fit, Score, Embed, Bind, Call)
 """All kinds of requests."""
 
 

@@ -7,7 +7,18 @@ from typing import Literal
 
 from carrel.agents.base import Fit, Fitted, Score, Steps, flow
 from carrel.agents.pieces import Texts, halves, piece_beside, units
-from carrel.agents.replying import Note, Written, ask_in_form, carrying, gathered, note_of, read_number, words, write
+from carrel.agents.replying import (
+    Note,
+    Written,
+    ask_in_form,
+    carrying,
+    gathered,
+    note_of,
+    read_number,
+    words,
+    write,
+    write_with_sign,
+)
 from carrel.agents.tasks import ANSWER_FROM_NOTES, CHOICE, ENOUGH, NOTES
 from carrel.errors import ContextOverflowError, InputError, RefusalError
 from carrel.options import check_question
@@ -64,7 +75,7 @@ def chain_of_agents(
     ------
     InputError : nothing to read, or an unknown direction. RefusalError : the manager declines.
     """
-    check_question(question)
+    question = check_question(question)
     if direction not in ("forwards", "backwards", "both"):
         raise InputError(f"a chain reads 'forwards', 'backwards' or 'both', not {direction!r}")
     left = units(texts)
@@ -88,11 +99,11 @@ def _chain(
     note, enough = Note(), False
     waiting = [left]  # texts still to be read, the next one last
     while waiting and not enough:
-        prompt = _worker_prompt(question, most)
+        prompt = Prompt(question, task=NOTES, kind="notes", max_tokens=most)
         note, fitted = yield from piece_beside(note, prompt, waiting.pop(), limit, backwards=backwards)
         waiting += [fitted.left] if fitted.left else []
         try:
-            said = yield from write(_worker_prompt(question, most, note, fitted.taken))
+            signed, said = yield from write_with_sign(_with(prompt, note, fitted.taken), ENOUGH)
         except ContextOverflowError:  # whoever serves the model counts otherwise
             parts = halves(fitted.taken, backwards=backwards)
             if not parts:
@@ -102,9 +113,7 @@ def _chain(
         except RefusalError:
             skipped.append(fitted.taken[0].text.strip()[:80])
             continue
-        first, _, rest = said.text.partition("\n")
-        if first.strip().rstrip(":.").upper() == ENOUGH:
-            enough, said = early_exit, replace(said, text=rest)
+        enough = early_exit and signed
         if not said.abstained and said.text.strip():
             note = note_of(said)
         notes.append(note)
@@ -113,18 +122,16 @@ def _chain(
     return Chained(answer, tuple(notes), len(notes), bool(waiting), tuple(skipped))
 
 
-def _worker_prompt(question: str, most: int, note: Note = Note(), piece: tuple[Passage, ...] = ()) -> Prompt:
-    notes = (note.text,) if note.text else ()
-    return Prompt(question, (*note.evidence, *piece), task=NOTES, notes=notes, kind="notes", max_tokens=most)
+def _with(prompt: Prompt, note: Note, piece: tuple[Passage, ...]) -> Prompt:
+    return replace(prompt, passages=(*note.evidence, *piece), notes=(note.text,) if note.text else ())
 
 
 def _chosen(question: str, chains: list[Chained]) -> Steps[Chained]:
     """The chain whose answer stands: the only one there is, the one both gave, or the one that is chosen."""
     answers = tuple(chain.answer for chain in chains)
-    best, *others = [chain for chain in chains if not chain.answer.abstained and chain.answer.text.strip()] or chains[
-        :1
-    ]
-    if others and len({words(answer.text) for answer in answers}) > 1:
+    said = [chain for chain in chains if not chain.answer.abstained and chain.answer.text.strip()]
+    best = (said or chains)[0]
+    if len(said) > 1 and len({words(answer.text) for answer in answers}) > 1:
         texts, evidence = gathered(note_of(answer) for answer in answers)
         numbered = tuple(f"Answer {number}: {text}" for number, text in enumerate(texts, start=1))
         prompt = Prompt(question, task=CHOICE, notes=numbered, kind="choice", max_tokens=16)

@@ -38,8 +38,8 @@ class Constraint:
     A subclass overrides what applies to it; each method gives "" where there is nothing to say.
     """
 
-    def told(self, number: int) -> str:
-        """What the writer of a section is told."""
+    def told(self, number: int | None) -> str:
+        """What the writer of a section is told; the planner of the text, where None."""
         return ""
 
     def fault(self, text: str, number: int) -> str:
@@ -74,9 +74,12 @@ class MustMention(Constraint):
     def _concerns(self, number: int) -> bool:
         return number == self.section or (self.every is not None and number % self.every == 0)
 
-    def told(self, number: int) -> str:
+    def told(self, number: int | None) -> str:
         if self.section is None and self.every is None:
             return f'The text as a whole mentions "{self.text}" somewhere.'
+        if number is None:
+            where = f"Section {self.section}" if self.section else f"Each section whose number {self.every} divides"
+            return f'{where} mentions "{self.text}".'
         return f'This section mentions "{self.text}".' if self._concerns(number) else ""
 
     def fault(self, text: str, number: int) -> str:
@@ -119,7 +122,9 @@ class Words(Constraint):
         fits = self.least <= count and (self.most is None or count <= self.most)
         return "" if fits else f"{what} has {count} words, and is to have {self._said()}"
 
-    def told(self, number: int) -> str:
+    def told(self, number: int | None) -> str:
+        if number is None:
+            return f"{f'Section {self.section}' if self.section else 'The whole text'} has {self._said()} words."
         return f"This section has {self._said()} words." if number == self.section else ""
 
     def fault(self, text: str, number: int) -> str:
@@ -140,7 +145,7 @@ class Forbidden(Constraint):
     def __post_init__(self) -> None:
         _check_words(self.text)
 
-    def told(self, number: int) -> str:
+    def told(self, number: int | None) -> str:
         return f'Nowhere does the text say "{self.text}".'
 
     def fault(self, text: str, number: int) -> str:
@@ -157,8 +162,8 @@ class Headings(Constraint):
         if self.level not in range(1, 7):
             raise InputError(f"the level of a heading is 1 to 6, not {self.level!r}")
 
-    def told(self, number: int) -> str:
-        return f'This section begins with a heading, a line that begins with "{"#" * self.level} ", and has no other.'
+    def told(self, number: int | None) -> str:
+        return f'Each section begins with a heading, a line that begins with "{"#" * self.level} ", and has no other.'
 
     def fault(self, text: str, number: int) -> str:
         text = text.lstrip()

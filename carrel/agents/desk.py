@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from carrel.agents.base import Ask, Bind, Embed, Fit, Read, Request, Retrieve, Score
+from carrel.agents.base import Ask, Bind, Call, Embed, Fit, Pack, Read, Request, Retrieve, Score
 from carrel.agents.fitting import fit
+from carrel.agents.packing import pack
+from carrel.agents.signatures import Result, Tool
 from carrel.errors import InputError
 from carrel.generation.answering import check_generator
 from carrel.inputs import check_kind
 from carrel.modes import make_mode
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     import numpy as np
     from numpy.typing import NDArray
 
+    from carrel.compression.base import Pruner
     from carrel.embeddings.base import TextEncoder
     from carrel.generation.base import Generator
     from carrel.library import Library
+    from carrel.options import ContextOptions
     from carrel.retrieval.reranking import Reranker
     from carrel.types import Passage
 
@@ -31,9 +38,16 @@ class Desk:
     library : answers retrievals; without one, they are errors.
     mode : which models score and bind: "balanced" or "thorough" the reader, "fast" embeddings and rules; by default
         that of the library, or "balanced".
+    tools : answer calls; by default those of the library.
     """
 
-    def __init__(self, generator: Generator | None = None, library: Library | None = None, mode: str = "") -> None:
+    def __init__(
+        self,
+        generator: Generator | None = None,
+        library: Library | None = None,
+        mode: str = "",
+        tools: Iterable[Tool] | None = None,
+    ) -> None:
         from carrel.library import Library as LibraryClass
 
         check_kind("a library", library, LibraryClass)
@@ -44,6 +58,8 @@ class Desk:
 
             generator = ReaderWorker()
         self.generator = check_generator(generator)
+        given = library.as_tools() if tools is None and library is not None else tools or ()
+        self.tools = _by_name(given)
         self._reranker: Reranker | None = None
         self._encoder: TextEncoder | None = None
 
@@ -56,6 +72,8 @@ class Desk:
         """The reply to a request other than an Ask, which the driver puts to the generator."""
         if isinstance(request, Retrieve):
             return self._retrieve(request)
+        if isinstance(request, Pack):
+            return pack(request, self.generator.tokenizer, None if self.mode == "fast" else self._pruner)
         if isinstance(request, Read):
             return self._needed("read a document").document(request.document_id)
         if isinstance(request, Fit):
@@ -66,6 +84,8 @@ class Desk:
             return self._embed(request)
         if isinstance(request, Bind):
             return self._bind(request)
+        if isinstance(request, Call):
+            return self._call(request)
         assert isinstance(request, Ask)
         raise InputError("an Ask is put to the generator")
 
@@ -76,9 +96,22 @@ class Desk:
 
     def _retrieve(self, request: Retrieve) -> tuple[Passage, ...]:
         library, mode = self._needed(f"search for {request.query!r:.60}"), request.mode or self.mode
-        if request.budget is None:
-            return tuple(library.search(request.query, limit=request.limit, where=request.where, mode=mode))
-        return library.context(request.query, budget=request.budget, where=request.where, mode=mode).passages
+        where, retriever = request.where, request.retriever or None
+        if request.budget is not None:
+            options: ContextOptions = {"where": where, "mode": mode, "retriever": retriever, "budget": request.budget}
+            return library.context(request.query, **options).passages
+        return tuple(library.search(request.query, limit=request.limit, where=where, mode=mode, retriever=retriever))
+
+    @cached_property
+    def _pruner(self) -> Pruner:
+        from carrel.reader.methods import ReaderPruner
+
+        return ReaderPruner()
+
+    def _call(self, request: Call) -> Result:
+        if request.tool not in self.tools:
+            raise InputError(f"this flow calls the tool {request.tool!r}: give the driver tools= that have it")
+        return self.tools[request.tool].result(request.arguments)
 
     def _score(self, request: Score) -> tuple[float, ...]:
         if not request.passages:
@@ -117,3 +150,13 @@ class Desk:
 
             verifier = ReaderVerifier()
         return bind(request.text, request.passages, request.question or None, verifier)
+
+
+def _by_name(tools: Iterable[Tool]) -> dict[str, Tool]:
+    found: dict[str, Tool] = {}
+    for tool in tools:
+        check_kind("a tool", tool, Tool)
+        if tool.name in found:
+            raise InputError(f"two tools have the name {tool.name!r}")
+        found[tool.name] = tool
+    return found

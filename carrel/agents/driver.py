@@ -17,12 +17,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from carrel.agents.base import Ask, Fit, Flow, Read, Request, Retrieve
+from carrel.agents.base import Ask, Flow
 from carrel.agents.budget import Budget, Purse
 from carrel.agents.desk import Desk
 from carrel.agents.journal import Journal, key_of
 from carrel.agents.machine import Due, Machine
-from carrel.agents.trace import Trace
+from carrel.agents.trace import Trace, in_short
 from carrel.asynchronous import on_thread
 from carrel.errors import BudgetSpentError, InputError
 from carrel.generation import replies
@@ -33,6 +33,7 @@ from carrel.types import Completion, Event, TextEvent, Usage
 if TYPE_CHECKING:
     import os
 
+    from carrel.agents.signatures import Tool
     from carrel.library import Library
 
 R = TypeVar("R")
@@ -91,6 +92,7 @@ def run(
     budget: Budget | None = None,
     journal: Journal | str | os.PathLike[str] | None = None,
     watch: Watch | None = None,
+    tools: Iterable[Tool] | None = None,
 ) -> Run[R]:
     """Run a flow to its end; raises what it fails with.
 
@@ -104,6 +106,7 @@ def run(
     budget : tokens, calls and seconds that may be spent.
     journal : a file that keeps every reply, so that the same run, begun again, asks for nothing twice.
     watch : called with ``Happened`` as steps end, and as text comes in.
+    tools : what it may call (carrel.agents.tools); by default those of the library.
 
     Raises
     ------
@@ -112,7 +115,7 @@ def run(
     """
     (done,) = run_many(
         [flow], generator=generator, library=library, mode=mode, concurrency=concurrency, budget=budget,
-        journal=journal, watch=watch,
+        journal=journal, watch=watch, tools=tools,
     )  # fmt: skip
     if done.error is not None:
         raise done.error
@@ -129,12 +132,13 @@ def run_many(
     budget: Budget | None = None,
     journal: Journal | str | os.PathLike[str] | None = None,
     watch: Watch | None = None,
+    tools: Iterable[Tool] | None = None,
 ) -> list[Run[R]]:
     """Run flows side by side, their requests taking turns; one that fails does not stop the others.
 
     Keywords as in ``run``; budget and concurrency are those of all flows together. Each Run has its own ``error``.
     """
-    desk = Desk(generator, library, mode)
+    desk = Desk(generator, library, mode, tools)
     if isinstance(flows, Flow):
         raise InputError("run_many takes a list of flows; run takes one")
     return _blocking(lambda: _drive(list(flows), desk, concurrency, budget, journal, watch))
@@ -150,9 +154,10 @@ async def arun(
     budget: Budget | None = None,
     journal: Journal | str | os.PathLike[str] | None = None,
     watch: Watch | None = None,
+    tools: Iterable[Tool] | None = None,
 ) -> Run[R]:
     """``run`` on the event loop of the caller; cancelled, it cancels what is under way and loses no reply."""
-    desk = Desk(generator, library, mode)
+    desk = Desk(generator, library, mode, tools)
     (done,) = await _drive([flow], desk, concurrency, budget, journal, watch)
     if done.error is not None:
         raise done.error
@@ -243,7 +248,7 @@ class _Driver(Generic[R]):
     def _collect(self, numbers: Iterable[int]) -> None:
         for number in numbers:
             for due in self.machines[number].due():
-                due.trace.note = _note(due.request)
+                due.trace.note = in_short(due.request)
                 self.waiting.append((number, due))
 
     def _dispatch(self) -> None:
@@ -375,24 +380,6 @@ def _added(sum: Usage, more: Usage) -> Usage:
         sum.cached_tokens + more.cached_tokens,
         more.tokenizer or sum.tokenizer,
     )
-
-
-def _note(request: Request) -> str:
-    """A request in a few words, for the trace."""
-    if isinstance(request, Ask):
-        return f"{request.prompt.kind}: {_short(request.prompt.question)}"
-    if isinstance(request, Retrieve):
-        return _short(request.query)
-    if isinstance(request, Read):
-        return request.document_id
-    if isinstance(request, Fit):
-        return f"{len(request.passages)} passages"
-    return ""
-
-
-def _short(text: str) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= 40 else f"{line[:39]}…"
 
 
 __all__ = ["BudgetSpentError", "Happened", "Run", "arun", "run", "run_many"]

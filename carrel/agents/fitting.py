@@ -120,8 +120,9 @@ def _head(passage: Passage, prefix: str) -> Passage | None:
         return None
     if len(prefix) == len(passage.text):
         return passage
-    near = split_sentences(passage.text, 0, min(len(passage.text), len(prefix) + _LOOK))
-    end = max((span.end for span in near if span.end <= len(prefix)), default=0)
+    reach = len(prefix) + _lead(passage.text, len(prefix))  # white space after a sentence is not rendered
+    near = split_sentences(passage.text, 0, min(len(passage.text), reach + _LOOK))
+    end = max((span.end for span in near if span.end <= reach), default=0)
     if not passage.text[:end].strip():
         cut = max(prefix.rfind(" "), prefix.rfind("\n"))
         end = cut if cut > 0 and prefix[:cut].strip() and not passage.text[len(prefix)].isspace() else len(prefix)
@@ -135,10 +136,10 @@ def _without_last_sentence(passage: Passage) -> Passage | None:
     return part(passage, 0, end) if passage.text[:end].strip() else None
 
 
-def _lead(text: str) -> int:
-    """How many characters of white space a text begins with."""
-    found = _LEAD.match(text)
-    return found.end() if found else 0
+def _lead(text: str, start: int = 0) -> int:
+    """How many characters of white space there are at a place of a text."""
+    found = _LEAD.match(text, start)
+    return found.end() - start if found else 0
 
 
 def _kept_parts(passage: Passage) -> list[Passage]:

@@ -38,11 +38,10 @@ _NO_WORD = re.compile(r"[\W_]+")
 
 @dataclass(frozen=True, slots=True)
 class Seed:
-    """A passage that is followed: how sure it is (0 to 1, the surest 1), and its sentence that says most."""
+    """A passage that is followed, and how sure it is: 0 to 1, the surest passage of the question has 1."""
 
     passage: Passage
     weight: float
-    sentence: str
 
     def __post_init__(self) -> None:
         if not 0 <= self.weight <= 1:
@@ -51,7 +50,7 @@ class Seed:
 
 @dataclass(frozen=True, slots=True)
 class FollowUp:
-    """A query of the next hop. ``is_name`` tells a name, looked up alone, from the question with a sentence."""
+    """A query of the next hop. ``is_name`` tells a name, looked up alone, from the question with a passage."""
 
     query: str
     weight: float
@@ -105,25 +104,19 @@ def subject(title: str) -> str:
     return plain(_ASIDE.sub("", title)) or plain(title)
 
 
-def seeds(
-    passages: Sequence[Passage],
-    sentences: Mapping[Key, str],
-    followed: Iterable[Key] = (),
-    count: int = SEEDS,
-) -> list[Seed]:
+def seeds(passages: Iterable[Passage], followed: Iterable[Key] = (), count: int = SEEDS) -> list[Seed]:
     """The passages to follow next: the first ``count``, by relevance, that were not followed before.
 
     Parameters
     ----------
     passages : what was read; ``scores.relevance`` orders them and weighs them against the best of all.
-    sentences : of each passage, by ``key_of``, the sentence that says most; its whole text where there is none.
-    followed : those that were seeds before.
+    followed : those that were seeds before, by ``key_of``.
     """
     done = frozenset(followed)
     ordered = sorted(passages, key=lambda passage: -_relevance(passage))
     best = max((_relevance(passage) for passage in ordered), default=0.0)
     fresh = [passage for passage in ordered if key_of(passage) not in done][: max(0, count)]
-    return [Seed(p, _relevance(p) / best if best > 0 else 1.0, sentences.get(key_of(p), p.text).strip()) for p in fresh]
+    return [Seed(passage, _relevance(passage) / best if best > 0 else 1.0) for passage in fresh]
 
 
 def _relevance(passage: Passage) -> float:
@@ -131,7 +124,7 @@ def _relevance(passage: Passage) -> float:
 
 
 def follow_ups(question: str, chosen: Sequence[Seed], asked: Iterable[str] = ()) -> list[FollowUp]:
-    """The next queries: the question with each seed's title and sentence, and each name that the question lacks.
+    """The next queries: the question with each seed's title and text, and the first names that the question lacks.
 
     A name that several seeds have is looked up once, with the greatest weight. Queries in ``asked`` are not
     repeated.
@@ -139,10 +132,9 @@ def follow_ups(question: str, chosen: Sequence[Seed], asked: Iterable[str] = ())
     queries: dict[str, FollowUp] = {}
     done = {plain(query) for query in asked}
     for seed in chosen:
-        title = seed.passage.title
-        bridge = " ".join(part for part in (question, title, seed.sentence) if part)
-        said = names(f"{title}. {seed.passage.text}", known=question)[:NAMES_EACH]
-        for query, is_name in ((bridge, False), *((name, True) for name in said)):
+        said = f"{seed.passage.title}. {seed.passage.text.strip()}" if seed.passage.title else seed.passage.text.strip()
+        bridge, told = f"{question} {said}", names(said, known=question)[:NAMES_EACH]
+        for query, is_name in ((bridge, False), *((name, True) for name in told)):
             key, follow_up = plain(query), FollowUp(query, seed.weight, is_name)
             if key in done:
                 continue
@@ -186,18 +178,19 @@ def fused_ranks(scorings: Iterable[Mapping[Key, float]], constant: float = RANK_
 
 
 def ranked(
-    found: Sequence[Passage], nearest: Sequence[Passage], chosen: Sequence[Seed], followed: Sequence[Followed]
+    found: Sequence[Passage], nearest: Iterable[Passage], chosen: Sequence[Seed], followed: Sequence[Followed]
 ) -> list[Passage]:
     """All passages that were found, best first, each once.
 
     Five rankings are fused: the reader's relevance to the question, the cosine with it, the best rank of a passage
-    under any question with a sentence, its best place under a name (weighed by the seed), and whether a seed
+    under any question with a seed, its best place under a name (weighed by the seed), and whether a seed
     names its title (weighed likewise).
 
     Parameters
     ----------
     found : what the question itself brought, read: ``scores.relevance`` is used where there is one.
-    nearest : a deeper ranking of the question alone, best first; it orders what the others found and adds nothing.
+    nearest : more of what the question itself brought, with ``scores.dense``; it orders what was found and adds
+        nothing.
     chosen, followed : every seed and every follow-up so far.
     """
     passages = {key_of(p): p for p in (*(p for f in followed for p in f.passages), *found)}
@@ -209,9 +202,9 @@ def ranked(
             score = (follow_up.weight if follow_up.is_name else 1.0) / place
             scoring[key_of(passage)] = max(score, scoring.get(key_of(passage), 0.0))
     relevance = {key_of(p): p.scores.relevance for p in found if p.scores.relevance is not None}
-    closeness = {key_of(p): -float(place) for place, p in enumerate(nearest) if key_of(p) in passages}
+    close = {key_of(p): p.scores.dense for p in nearest if p.scores.dense is not None and key_of(p) in passages}
     linked = links(chosen, list(passages.values()))
-    totals = fused_ranks((relevance, closeness, bridged, named, linked))
+    totals = fused_ranks((relevance, close, bridged, named, linked))
     return sorted(passages.values(), key=lambda passage: (-totals.get(key_of(passage), 0.0), key_of(passage)))
 
 

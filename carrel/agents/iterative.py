@@ -6,8 +6,8 @@ import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from carrel.agents.base import Fit, Fitted, Retrieve, Steps, flow
-from carrel.agents.hops import Followed, FollowUp, Seed, names, ranked, seeds
+from carrel.agents.base import Fit, Fitted, Pack, Retrieve, Score, Steps, flow
+from carrel.agents.hops import Followed, FollowUp, Seed, names, ranked, seeds, settled
 from carrel.agents.replying import Note, Written, ask_in_form, gathered, take_note, write
 from carrel.agents.tasks import ANSWER_FROM_NOTES, DATA, ENOUGH
 from carrel.errors import InputError
@@ -23,7 +23,8 @@ QUERIES = (
     " next: sub-questions of the question that are still open, or names that lead on. One search a line, each after"
     f" SEARCH:, the most telling first. If the passages and notes answer the question already, reply {ENOUGH}. {DATA}"
 )
-DEPTH = 100
+DEPTH, READ = 100, 32
+FLOOR = 16  # passages of which the best sentence stays: of a chain of facts, each link alone says little
 MOST_NOTES = 4  # answers to sub-questions, the latest, that go into the last prompt
 _LINE = re.compile(r"^\s*(?:[-*\d.)]+\s*)?(?:\((?P<weight>0(?:\.\d+)?|1(?:\.0+)?)\)\s*)?SEARCH:\s*(?P<query>\S.*?)\s*$")
 
@@ -47,13 +48,7 @@ class Iterated:
 
 @flow("Yue et al., Inference Scaling for Long-Context Retrieval Augmented Generation (IterDRAG), arXiv 2410.04343")
 def iterative(
-    question: str,
-    *,
-    budget: int = 1000,
-    steps: int = 2,
-    searches: int = 48,
-    limit: int = 32,
-    where: Where | None = None,
+    question: str, *, budget: int = 1000, steps: int = 1, searches: int = 48, where: Where | None = None
 ) -> Steps[Iterated]:
     """Retrieve, say what is still missing, retrieve that, and answer from the best of all.
 
@@ -62,7 +57,6 @@ def iterative(
     budget : tokens of the passages that the answer is written from.
     steps : rounds of further retrieval at most; with ``searches``, the compute that may be spent.
     searches : queries of one round at most.
-    limit : passages that the question itself retrieves.
     where : metadata filter of every retrieval.
 
     Raises
@@ -73,74 +67,80 @@ def iterative(
     check_budget(budget)
     if steps < 0 or searches < 1:
         raise InputError(f"steps are 0 or more and searches 1 or more, not {steps} and {searches}")
-    first: list[tuple[Passage, ...]] = yield [
-        Retrieve(question, limit, where=where), Retrieve(question, DEPTH, where=where, mode="fast")
-    ]  # fmt: skip
-    found, nearest = first
+    nearest: tuple[Passage, ...] = yield Retrieve(question, DEPTH, where=where, mode="fast")
+    read = yield from _read(question, nearest[:READ])
     chosen: list[Seed] = []
     followed: list[Followed] = []
     notes: list[Note] = []
     asked: list[tuple[str, ...]] = []
-    order, enough = found, False
+    order, enough = ranked(read, nearest, [], []), False
     for _ in range(steps):
-        new = seeds(order, {}, [key_of(seed.passage) for seed in chosen])
-        if not new:
-            break
-        follow_ups = yield from _missing(question, new, notes, asked, searches)
+        fresh = seeds(read, [key_of(seed.passage) for seed in chosen])
+        follow_ups = (yield from _missing(question, fresh, notes, asked, searches)) if fresh else []
         enough = not follow_ups
         if enough:
             break
-        chosen += new
         asked.append(tuple(each.query for each in follow_ups))
-        retrieved: list[tuple[Passage, ...]] = yield [
-            Retrieve(each.query, each.limit, where=where, mode="fast") for each in follow_ups
+        found: list[tuple[Passage, ...]] = yield [
+            Retrieve(each.query, each.limit, None, where, "fast", "lexical" if each.is_name else "")
+            for each in follow_ups
         ]
-        followed += [Followed(each, passages) for each, passages in zip(follow_ups, retrieved, strict=True)]
-        notes += yield [_answered(each, passages) for each, passages in zip(follow_ups, retrieved, strict=True)
-                        if each.query.endswith("?")]  # fmt: skip
-        order = tuple(ranked(found, nearest, chosen, followed))
-    answer = yield from _answer(question, order, notes, budget)
-    return Iterated(answer, order, tuple(asked), tuple(notes), enough)
+        chosen += fresh
+        followed += [Followed(each, passages) for each, passages in zip(follow_ups, found, strict=True)]
+        questions = [each for each in followed[-len(found) :] if each.follow_up.query.endswith("?")]
+        notes += yield [_answered(each) for each in questions]
+        before, order = order, ranked(read, nearest, chosen, followed)
+        enough = settled(before, order)
+        if enough:
+            break
+        known = {key_of(passage) for passage in read}
+        read += yield from _read(question, tuple(p for p in order[:READ] if key_of(p) not in known))
+    answer = yield from _answer(question, tuple(order), notes, budget)
+    return Iterated(answer, tuple(order), tuple(asked), tuple(notes), enough)
+
+
+def _read(question: str, passages: tuple[Passage, ...]) -> Steps[list[Passage]]:
+    """Passages with their relevance."""
+    scores: tuple[float, ...] = yield Score(question, passages)
+    return [replace(p, scores=replace(p.scores, relevance=score)) for p, score in zip(passages, scores, strict=True)]
 
 
 def _missing(
-    question: str, new: list[Seed], notes: list[Note], asked: list[tuple[str, ...]], most: int
+    question: str, fresh: list[Seed], notes: list[Note], asked: list[tuple[str, ...]], most: int
 ) -> Steps[list[FollowUp]]:
     """What to search for next, from the passages that were not followed yet; empty where nothing is missing."""
-    said = tuple(note.text for note in notes if note.text)
-    done = "\n".join(f"Searched already: {query}" for queries in asked for query in queries if query.endswith("?"))
-    prompt = Prompt(question, task=QUERIES, notes=(*said, *([done] if done else [])), kind="queries", max_tokens=2048)
-    fitted: Fitted = yield Fit(prompt, tuple(seed.passage for seed in new), whole=True)
-    prompt = replace(prompt, passages=fitted.taken)
+    said = tuple(note.text for note in notes[-MOST_NOTES:] if note.text)
+    prompt = Prompt(question, task=QUERIES, notes=said, kind="queries")
+    fitted: Fitted = yield Fit(prompt, tuple(seed.passage for seed in fresh), whole=True)
+    known = {query for queries in asked for query in queries}
 
-    def read(text: str) -> list[FollowUp]:
+    def parsed(text: str) -> list[FollowUp]:
         lines = [match for match in map(_LINE.match, text.splitlines()) if match]
         if not lines and ENOUGH not in text.upper():
             raise ValueError(f"it has no line that begins with SEARCH:, and does not say {ENOUGH}")
-        known = {query for queries in asked for query in queries}
-        made = {
-            match["query"]: float(match["weight"] or 1.0) for match in reversed(lines) if match["query"] not in known
-        }
-        return [
-            FollowUp(query, weight, names(query) == [query]) for query, weight in list(reversed(made.items()))[:most]
-        ]
+        weights: dict[str, float] = {}
+        for line in lines:
+            if line["query"] not in known:
+                weights.setdefault(line["query"], float(line["weight"] or 1.0))
+        return [FollowUp(query, weight, names(query) == [query]) for query, weight in weights.items()][:most]
 
-    return (yield from ask_in_form(prompt, read, example=f"SEARCH: {question}"))
+    return (yield from ask_in_form(replace(prompt, passages=fitted.taken), parsed, example=f"SEARCH: {question}"))
 
 
-def _answered(follow_up: FollowUp, passages: tuple[Passage, ...]) -> Steps[Note]:
+def _answered(followed: Followed) -> Steps[Note]:
     """The answer to a sub-question, from what was found for it."""
-    prompt = Prompt(follow_up.query, task=ANSWER_FROM_NOTES, max_tokens=128)
-    fitted: Fitted = yield Fit(prompt, passages, whole=True)
+    query = followed.follow_up.query
+    prompt = Prompt(query, task=ANSWER_FROM_NOTES, max_tokens=128)
+    fitted: Fitted = yield Fit(prompt, followed.passages, whole=True)
     note = yield from take_note(replace(prompt, passages=fitted.taken))
-    return replace(note, text=f"{follow_up.query} {note.text}") if note.text else note
+    return replace(note, text=f"{query} {note.text}") if note.text else note
 
 
 def _answer(question: str, order: tuple[Passage, ...], notes: list[Note], budget: int) -> Steps[Written]:
-    """The answer from the best of what was found."""
+    """The answer from the best of what was found, pruned to the budget."""
     texts, evidence = gathered(notes[-MOST_NOTES:])
     prompt = Prompt(question, evidence, task=ANSWER_FROM_NOTES if texts else "", notes=texts)
-    known = {(passage.document_id, passage.start, passage.end) for passage in evidence}
-    new = tuple(passage for passage in order if (passage.document_id, passage.start, passage.end) not in known)
-    fitted: Fitted = yield Fit(prompt, new, limit=budget)
+    packed: tuple[Passage, ...] = (yield Pack(question, order, budget, FLOOR)) if order else ()
+    known = {key_of(passage) for passage in evidence}
+    fitted: Fitted = yield Fit(prompt, tuple(passage for passage in packed if key_of(passage) not in known))
     return (yield from write(replace(prompt, passages=(*evidence, *fitted.taken)), stream=True))

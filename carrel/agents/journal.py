@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from carrel.agents.base import Ask, Bind, Embed, Flow, Read, Request, Retrieve, Score
+from carrel.agents.base import Ask, Bind, Call, Embed, Flow, Pack, Read, Request, Retrieve, Score
 from carrel.agents.codec import digest, plain, restored
+from carrel.agents.signatures import Result
 from carrel.errors import InputError, JournalError
 from carrel.generation.binding import Bound
 from carrel.types import Completion, Document, Passage
@@ -28,10 +29,12 @@ if TYPE_CHECKING:
 _REPLIES: dict[type, Any] = {
     Ask: Completion,
     Retrieve: tuple[Passage, ...],
+    Pack: tuple[Passage, ...],
     Read: Document,
     Score: tuple[float, ...],
     Embed: np.ndarray,
     Bind: Bound,
+    Call: Result,
 }
 """What is kept. What a prompt can take (Fit) is counted again: it depends on nothing but the prompt."""
 

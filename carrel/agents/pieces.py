@@ -10,11 +10,12 @@ from carrel.agents.base import Fit, Fitted, Steps
 from carrel.agents.fitting import part
 from carrel.agents.replying import Note, with_evidence
 from carrel.errors import ContextOverflowError, InputError
+from carrel.inputs import well_formed
 from carrel.retrieval.sentences import split_sentences
-from carrel.types import Document, Passage, Prompt
+from carrel.types import Document, Passage, Prompt, Span
 
 UNIT_CHARACTERS = 1200
-"""What is numbered in a prompt: paragraphs together as far as they have no more characters than this."""
+"""What is numbered in a prompt: paragraphs, or sentences of long ones, as far as they have no more characters."""
 
 Text = Document | Passage
 Texts = Text | Sequence[Text]
@@ -41,8 +42,8 @@ def units(texts: Texts) -> tuple[Passage, ...]:
 
 
 def _units(document: Document) -> list[Passage]:
-    text, starts = document.text, [0]
-    for start, end in _paragraphs(document.text):
+    text, starts = well_formed(document.text), [0]
+    for start, end in _paragraphs(text):
         if end - starts[-1] > UNIT_CHARACTERS and start > starts[-1]:
             starts.append(start)
     ends = [*starts[1:], len(text)]
@@ -54,10 +55,12 @@ def _units(document: Document) -> list[Passage]:
 
 
 def _paragraphs(text: str) -> Iterable[tuple[int, int]]:
-    """Lines with what parts them from the next."""
+    """Lines with what parts them from the next; of a line that is longer than a unit, the sentences."""
     start = 0
     for line in text.splitlines(keepends=True):
-        yield start, start + len(line)
+        spans = split_sentences(line) if len(line) > UNIT_CHARACTERS else [Span(0, len(line))]
+        for span in spans:
+            yield start + span.start, start + span.end
         start += len(line)
 
 

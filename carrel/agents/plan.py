@@ -8,11 +8,12 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from carrel.agents.base import Ask, Flow
+from carrel.agents.base import Ask, Call, Flow
 from carrel.agents.desk import Desk
 from carrel.agents.driver import DEFAULT_CONCURRENCY
 from carrel.agents.fitting import reply_room
 from carrel.agents.machine import Due, Machine, Node
+from carrel.agents.signatures import Result
 from carrel.agents.trace import Trace
 from carrel.errors import InputError
 from carrel.types import Completion, Usage
@@ -165,6 +166,9 @@ class _Planner:
             node = node.parent
 
     def _answer(self, due: Due) -> None:
+        if isinstance(due.request, Call):  # a tool may do more than say something
+            self.machine.give(due, Result(self._text(due.request.tokens)))
+            return
         try:
             reply = self.desk.perform(due.request)
         except Exception as error:

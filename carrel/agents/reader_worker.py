@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -12,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from carrel.agents.hops import follow_ups, seeds
+from carrel.agents.notes import Line, Notes, choose, in_order, log_odds, read
+from carrel.agents.scanning import scan
 from carrel.agents.tasks import ENOUGH, NOTHING
 from carrel.compression.base import passage_sentences
 from carrel.errors import GenerationError, InputError
@@ -21,16 +24,19 @@ from carrel.generation.extractive import ABSTENTION
 from carrel.generation.marks import find_runs
 from carrel.generation.reader import ReaderGenerator
 from carrel.retrieval.packing import SEPARATOR, render
-from carrel.retrieval.pruned_packing import key_of
 from carrel.tokens import Tokenizer, shipped_tokenizer
-from carrel.types import Citation, Completion, Passage, Prompt, Span, Usage
+from carrel.types import Citation, Completion, Passage, Prompt, Span, Usage, page_at
 
 if TYPE_CHECKING:
     from carrel.embeddings.base import TextEncoder
 
-_WINDOW = 2048
+_WINDOW = 32_768
+SHARP_TOKENS = 250
+"""Of the notes, for single sentences; the rest is for one stretch of the text, which holds what most questions ask."""
+HEADER_TOKENS = 12
 _NOTE_TOKENS = 256
-_SCORED = re.compile(r"^\((0\.\d+|1\.0+)\) ")
+_SCORED = re.compile(r"^\((0\.\d+|1\.0+), (0\.\d+|1\.0+)\) ")
+_READ = re.compile(r"^\((\d+) tokens read, level (-?\d+\.\d+)\)$")
 _LEAST_WORDS = 3  # of a sentence that is worth a quotation
 
 
@@ -43,10 +49,14 @@ class _Sentence:
     score: float
 
 
+_Quotation = tuple[int, Passage, float, float]
+
+
 class ReaderWorker(Generator):
     """Does what flows ask of a model by quoting: notes, summaries, choices and answers, offline.
 
-    It writes nothing of its own. Notes are sentences with their scores, best kept within the tokens allowed;
+    It writes nothing of its own. Notes are quotations, as many as the tokens allowed: the sharpest sentences, and the
+    stretch of the text that speaks most for holding the answer (carrel.agents.notes). Each has its score;
     a summary is the sentences nearest to the middle of the text's meaning and to the question. What only a
     model that writes can do (plans, sections, structures) is an error that says so.
 
@@ -65,7 +75,7 @@ class ReaderWorker(Generator):
     citation: ClassVar[str] = "Zhang et al., Chain of Agents, arXiv 2406.02818"
     cites = True
 
-    def __init__(self, *, window: int = _WINDOW, enough: float = 0.9, tokenizer: Tokenizer | None = None) -> None:
+    def __init__(self, *, window: int = _WINDOW, enough: float = 0.5, tokenizer: Tokenizer | None = None) -> None:
         if isinstance(window, bool) or not isinstance(window, int) or window < 64:
             raise InputError(f"the window of a worker is a number of tokens, 64 or more, not {window!r}")
         if not 0 <= enough <= 1:
@@ -96,7 +106,7 @@ class ReaderWorker(Generator):
         if prompt.kind == "notes":
             return self._notes(prompt)
         if prompt.kind == "summary":
-            return self._quotation(prompt, self._salient(prompt))
+            return self._summary(prompt)
         if prompt.kind == "choice":
             return self._choice(prompt)
         if prompt.kind == "queries":
@@ -109,39 +119,34 @@ class ReaderWorker(Generator):
     # -- notes --------------------------------------------------------------------------------
 
     def _notes(self, prompt: Prompt) -> Completion:
-        """The sentences that matter most, of those noted before and of the piece."""
-        completion = self._quotation(prompt, self._told(prompt), scored=True)
-        if not completion.citations:
-            return completion
-        quotes = tuple(_quote(prompt.passages, citation) for citation in completion.citations)
-        answer = self._manager.complete(Prompt(prompt.question, quotes))
-        if answer.finish_reason != "abstained" and (answer.confidence or 0.0) >= self.enough:
-            return replace(completion, text=f"{ENOUGH}\n{completion.text}", confidence=answer.confidence)
-        return replace(completion, confidence=answer.confidence)
+        """The sharpest sentences and the best stretch, of what was noted before and of the piece."""
+        quoted, before, seen = _noted(prompt, self._tokenizer)
+        piece = [passage for number, passage in enumerate(prompt.passages, start=1) if number not in quoted]
+        lines = scan(prompt.question, piece, self._encoder, self._tokenizer)
+        known = read(seen, lines)
+        every = in_order(before, lines)
+        room = prompt.max_tokens or _NOTE_TOKENS
+        runs = choose(every, room, level=known.level, sharp_tokens=min(SHARP_TOKENS, room // 2), each=HEADER_TOKENS)
+        quotes = [quote for run in runs for quote in _quotes(prompt.passages, [every[index] for index in run])]
+        if not quotes:
+            return self._nothing(prompt)
+        answer = self._manager.complete(Prompt(prompt.question, tuple(passage for _, passage, _, _ in quotes)))
+        sure = answer.confidence if answer.finish_reason != "abstained" else 0.0
+        heading = f"({known.seen_tokens} tokens read, level {known.level:.6f})"
+        text = "\n".join([heading, *(_noting(*each) for each in quotes)])
+        if (sure or 0.0) >= self.enough:
+            text = f"{ENOUGH}\n{text}"
+        citations = tuple(_whole(passage, number) for number, passage, _, _ in quotes)
+        usage = Usage(self._used(prompt), self._tokenizer.count(text), 0, self._tokenizer.name)
+        return Completion(text, usage, "stop", self.name, citations, answer.confidence)
 
-    def _told(self, prompt: Prompt) -> list[_Sentence]:
-        """All sentences with what the reader thinks of them; those noted before keep the score they had."""
-        known = _noted(prompt)
-        new = [number for number in range(1, len(prompt.passages) + 1) if number not in known]
-        passages = [prompt.passages[number - 1] for number in new]
-        out = [
-            _Sentence(number, Span(passage.start, passage.end), known[number])
-            for number, passage in enumerate(prompt.passages, start=1)
-            if number in known
-        ]
-        for number, spans, scores in zip(new, *self._scores(prompt.question, passages), strict=True):
-            out += [_Sentence(number, span, score) for span, score in zip(spans, scores, strict=True)]
-        return out
+    def _nothing(self, prompt: Prompt) -> Completion:
+        text = NOTHING if prompt.passages else ABSTENTION
+        usage = Usage(self._used(prompt), self._tokenizer.count(text), 0, self._tokenizer.name)
+        return Completion(text, usage, "abstained", self.name)
 
-    def _scores(self, question: str, passages: Sequence[Passage]) -> tuple[list[list[Span]], list[list[float]]]:
-        """The sentences of passages, and for each the chance that it matters and its passage does."""
-        from carrel.reader.methods import ReaderPruner, ReaderReranker, shipped_reader
-
-        reader = shipped_reader()
-        spans = [passage_sentences(passage) for passage in passages]
-        kept = ReaderPruner(reader).checked_scores(question, passages, spans)
-        relevance = ReaderReranker(reader).checked_scores(question, passages)
-        return spans, [[score * float(share) for score in row] for row, share in zip(kept, relevance, strict=True)]
+    def _used(self, prompt: Prompt) -> int:
+        return self._tokenizer.count(f"{render(prompt.passages)}{SEPARATOR}{prompt.question}")
 
     # -- summaries ----------------------------------------------------------------------------
 
@@ -163,55 +168,43 @@ class ReaderWorker(Generator):
             scores = (scores + nearness) / 2
         return [_Sentence(number, span, float(score)) for (number, span), score in zip(places, scores, strict=True)]
 
-    # -- quoting ------------------------------------------------------------------------------
-
-    def _quotation(self, prompt: Prompt, sentences: Sequence[_Sentence], scored: bool = False) -> Completion:
-        """The best sentences that fit the reply, in the order of the prompt, each with its mark."""
+    def _summary(self, prompt: Prompt) -> Completion:
+        """The most salient sentences that fit the reply, in the order of the prompt, each with its mark."""
         room = prompt.max_tokens or _NOTE_TOKENS
         chosen: list[tuple[_Sentence, str]] = []
         seen: set[str] = set()
-        for sentence in sorted(sentences, key=lambda each: -each.score):
+        for sentence in sorted(self._salient(prompt), key=lambda each: -each.score):
             text = _text(prompt.passages[sentence.number - 1], sentence.span)
-            if len(text.split()) < _LEAST_WORDS or text in seen:
-                continue
-            line = f"{f'({sentence.score:.6f}) ' if scored else ''}{text} [{sentence.number}]"
+            line = f"{text} [{sentence.number}]"
             tokens = self._tokenizer.count(f"{line}\n")
-            if tokens > room:
-                if chosen:
-                    break
+            if len(text.split()) < _LEAST_WORDS or text in seen or tokens > room:
                 continue
             seen.add(text)
             chosen.append((sentence, line))
             room -= tokens
-        chosen.sort(key=lambda pair: (pair[0].number, pair[0].span.start))
-        used = self._tokenizer.count(f"{render(prompt.passages)}{SEPARATOR}{prompt.question}")
         if not chosen:
-            text = NOTHING if prompt.passages else ABSTENTION
-            usage = Usage(used, self._tokenizer.count(text), 0, self._tokenizer.name)
-            return Completion(text, usage, "abstained", self.name)
+            return self._nothing(prompt)
+        chosen.sort(key=lambda pair: (pair[0].number, pair[0].span.start))
         text = "\n".join(line for _, line in chosen)
         citations = tuple(
             cite(prompt.passages[sentence.number - 1], sentence.number, sentence.span.start, sentence.span.end)
             for sentence, _ in chosen
         )
-        usage = Usage(used, self._tokenizer.count(text), 0, self._tokenizer.name)
+        usage = Usage(self._used(prompt), self._tokenizer.count(text), 0, self._tokenizer.name)
         return Completion(text, usage, "stop", self.name, citations)
 
     # -- queries ------------------------------------------------------------------------------
 
     def _queries(self, prompt: Prompt) -> Completion:
         """What the passages lead to: the question with what each says most, and the names that they bring up."""
-        spans, scores = self._scores(prompt.question, prompt.passages)
-        telling = {
-            key_of(passage): _text(passage, max(zip(row, values, strict=True), key=lambda pair: pair[1])[0])
-            for passage, row, values in zip(prompt.passages, spans, scores, strict=True)
-            if row
-        }
-        chosen = seeds(prompt.passages, telling, count=len(prompt.passages))
-        lines = [f"({each.weight:.4f}) SEARCH: {each.query}" for each in follow_ups(prompt.question, chosen)]
+        chosen = seeds(prompt.passages, count=len(prompt.passages))
+        lines = [
+            f"({each.weight:.4f}) SEARCH: {' '.join(each.query.split())}"
+            for each in follow_ups(prompt.question, chosen)
+        ]
         text = "\n".join(lines) or ENOUGH
-        used = self._tokenizer.count(f"{render(prompt.passages)}{SEPARATOR}{prompt.question}")
-        return Completion(text, Usage(used, self._tokenizer.count(text), 0, self._tokenizer.name), "stop", self.name)
+        usage = Usage(self._used(prompt), self._tokenizer.count(text), 0, self._tokenizer.name)
+        return Completion(text, usage, "stop", self.name)
 
     # -- choices ------------------------------------------------------------------------------
 
@@ -225,27 +218,71 @@ class ReaderWorker(Generator):
         return Completion(str(next(numbers, 1)), Usage(own.usage.prompt_tokens, 1, 0, self._tokenizer.name))
 
 
-def _noted(prompt: Prompt) -> dict[int, float]:
-    """The scores in the notes so far, by the numbers of the passages that they quote."""
-    lines: Iterator[str] = (line for note in prompt.notes for line in note.splitlines())
-    out: dict[int, float] = {}
-    for line in lines:
-        score = _SCORED.match(line)
-        runs = list(find_runs(line))
-        if score is not None and runs:
-            out |= dict.fromkeys(runs[-1][-1].numbers, float(score[1]))
-    return {number: score for number, score in out.items() if 1 <= number <= len(prompt.passages)}
+def _noted(prompt: Prompt, tokenizer: Tokenizer) -> tuple[set[int], list[Line], Notes]:
+    """What the notes so far say: the numbers of what they quote, its sentences as lines, and how much was read.
+
+    A sentence quoted alone is as sharp as it was; those of a stretch all have the stretch's score.
+    """
+    quoted: dict[int, tuple[float, float]] = {}
+    seen = Notes()
+    for line in (line for note in prompt.notes for line in note.splitlines()):
+        heading, score, runs = _READ.match(line), _SCORED.match(line), list(find_runs(line))
+        if heading is not None:
+            tokens = int(heading[1])
+            seen = Notes((), tokens, tokens * float(heading[2]))
+        elif score is not None and runs:
+            numbers = [number for number in runs[-1][-1].numbers if 1 <= number <= len(prompt.passages)]
+            quoted |= dict.fromkeys(numbers, (float(score[1]), float(score[2])))
+    lines = []
+    for number, (probability, sharp) in sorted(quoted.items()):
+        passage = prompt.passages[number - 1]
+        spans = passage_sentences(passage)
+        for span in spans:
+            text = passage.text[span.start - passage.start : span.end - passage.start]
+            own = sharp if len(spans) == 1 else 0.0
+            odds = log_odds(probability)
+            lines.append(Line(passage.document_id, span.start, span.end, tokenizer.count(text), odds, own))
+    return set(quoted), lines, seen
+
+
+def _quotes(passages: Sequence[Passage], run: Sequence[Line]) -> Iterator[_Quotation]:
+    """A run as what it quotes of each passage of the prompt, with its mean probability and how sharp it is."""
+    for number, passage in enumerate(passages, start=1):
+        inside = [line for line in run if _holds(passage, line)]
+        if inside:
+            odds = sum(line.tokens * line.score for line in inside) / max(1, sum(line.tokens for line in inside))
+            start, end = inside[0].start, inside[-1].end
+            text = passage.text[start - passage.start : end - passage.start]
+            sharp = max(line.sharp for line in inside)
+            yield number, replace(passage, start=start, end=end, text=text, kept=None), 1 / (1 + math.exp(-odds)), sharp
+
+
+def _noting(number: int, passage: Passage, probability: float, sharp: float) -> str:
+    """A line of notes."""
+    return f"({probability:.6f}, {sharp:.6f}) {_shown(passage.text)} [{number}]"
+
+
+def _holds(passage: Passage, line: Line) -> bool:
+    return passage.document_id == line.document_id and passage.start <= line.start and line.end <= passage.end
+
+
+def _whole(passage: Passage, number: int) -> Citation:
+    """A citation of all of a quotation: not trimmed, so that what stood side by side still does."""
+    return Citation(
+        number, passage.document_id, passage.start, passage.end, passage.text, passage.title, passage.source,
+        page_at(passage.pages, passage.start),
+    )  # fmt: skip
+
+
+def _shown(text: str) -> str:
+    """The beginning and the end of a quotation, on one line without brackets: it stands whole in the evidence."""
+    words = text.replace("[", "(").replace("]", ")").split()
+    return " ".join(words if len(words) <= 24 else [*words[:12], "…", *words[-12:]])
 
 
 def _text(passage: Passage, span: Span) -> str:
     """A sentence on one line."""
     return " ".join(passage.text[span.start - passage.start : span.end - passage.start].split())
-
-
-def _quote(passages: Sequence[Passage], citation: Citation) -> Passage:
-    return replace(
-        passages[citation.number - 1], start=citation.start, end=citation.end, text=citation.quote, kept=None
-    )
 
 
 def _unit(values: NDArray[np.floating]) -> NDArray[np.float64]:

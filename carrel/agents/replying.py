@@ -52,13 +52,25 @@ def write(prompt: Prompt, *, example: str = "", stream: bool = False) -> Steps[W
     ------
     RefusalError : the model declines.
     """
+    _, written = yield from write_with_sign(prompt, "", example=example, stream=stream)
+    return written
+
+
+def write_with_sign(
+    prompt: Prompt, sign: str, *, example: str = "", stream: bool = False
+) -> Steps[tuple[bool, Written]]:
+    """``write``, and whether the reply began with a line of one word in capitals, which is no part of the text."""
     reply: Completion = yield Ask(prompt, example, stream)
     if reply.finish_reason == "refused":
         raise RefusalError(f"the model declined to reply to {prompt.question!r:.80}: {reply.text:.200}")
+    first, _, rest = reply.text.partition("\n")
+    signed = bool(sign) and first.strip().rstrip(":.").upper() == sign
+    if signed:
+        reply = replace(reply, text=rest)
     bound = yield from bound_marks(reply, prompt)
     abstained = reply.finish_reason == "abstained"
     citations = () if abstained else bound.citations
-    return Written(reply.text, citations, prompt.passages, bound.unsupported, abstained, reply.confidence)
+    return signed, Written(reply.text, citations, prompt.passages, bound.unsupported, abstained, reply.confidence)
 
 
 def take_note(prompt: Prompt, *, example: str = "") -> Steps[Note]:
@@ -71,16 +83,32 @@ def note_of(written: Written) -> Note:
     """A text with its citations as a note."""
     if written.abstained:
         return Note(unsupported=written.unsupported)
-    evidence: dict[tuple[str, int, int], Passage] = {}
+    quotations = {(c.document_id, c.start, c.end): quoted(c, written.passages) for c in written.citations}
+    evidence = side_by_side(quotations.values())
     numbers: dict[int, list[int]] = {}
     for citation in written.citations:
-        key = citation.document_id, citation.start, citation.end
-        evidence.setdefault(key, quoted(citation, written.passages))
-        place = list(evidence).index(key) + 1
+        place = next(
+            number
+            for number, passage in enumerate(evidence, start=1)
+            if passage.document_id == citation.document_id
+            and passage.start <= citation.start
+            and citation.end <= passage.end
+        )
         if place not in numbers.setdefault(citation.number, []):
             numbers[citation.number].append(place)
-    text = renumbered(written.text, numbers)
-    return Note(text, tuple(evidence.values()), written.unsupported)
+    return Note(renumbered(written.text, numbers), evidence, written.unsupported)
+
+
+def side_by_side(passages: Iterable[Passage]) -> tuple[Passage, ...]:
+    """Passages in the order given, but those that continue one another are one."""
+    out: list[Passage] = []
+    for passage in passages:
+        last = out[-1] if out else None
+        if last is not None and last.document_id == passage.document_id and last.end == passage.start:
+            out[-1] = replace(last, end=passage.end, text=last.text + passage.text)
+        else:
+            out.append(passage)
+    return tuple(out)
 
 
 def quoted(citation: Citation, passages: Sequence[Passage]) -> Passage:

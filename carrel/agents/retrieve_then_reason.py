@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import chain
 
 from carrel.agents.base import Fit, Fitted, Retrieve, Score, Steps, flow
+from carrel.agents.facts import FACTS, WHY, Reading, facts_of
 from carrel.agents.pieces import Texts, units
-from carrel.agents.quotations import Quoted, distinct, find_quotation, read_quotations, says_nothing
-from carrel.agents.replying import Written, ask_in_form, write
+from carrel.agents.quotations import distinct
+from carrel.agents.replying import Written, write
 from carrel.agents.room import with_passages
-from carrel.agents.tasks import DATA, MARKS, NOTHING
-from carrel.errors import CarrelError, ContextOverflowError, RefusalError, ReplyFormatError
+from carrel.agents.tasks import DATA, MARKS
 from carrel.generation.extractive import ABSTENTION
 from carrel.options import check_question
 from carrel.types import Passage, Prompt
 
-FACTS = (
-    "Quote what the passages hold that matters for the question, word for word. Write each quotation on a line of its"
-    ' own, after the number of its passage, like this: [2] "the words as they stand there". Change nothing, leave'
-    f" nothing out, and do not answer the question. {DATA} If nothing matters for it, reply with the single word"
-    f" {NOTHING}."
-)
 REASON = (
     "The passages are what was quoted from a longer text because it matters for the question. Reason from them, and"
     f" from nothing else, step by step to the answer, and end with the answer. {MARKS} {DATA}"
 )
-_WHY = f'it is neither lines such as [2] "the words as they stand there" nor the word {NOTHING}'
-_EXAMPLE_WORDS = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,16 +41,6 @@ class Reasoned:
     hallucinated: tuple[str, ...] = ()
     pieces: int = 0
     skipped: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class _Reading:
-    """What became of a piece, or of a part of one."""
-
-    piece: tuple[Passage, ...]
-    facts: tuple[Passage, ...] = ()
-    hallucinated: tuple[str, ...] = ()
-    error: CarrelError | None = None
 
 
 @flow("Li et al., ALR2: A Retrieve-then-Reason Framework for Long-context Question Answering, arXiv 2410.03227")
@@ -90,9 +72,9 @@ def retrieve_then_reason(
     asked = Prompt(question, task=FACTS, kind="notes", max_tokens=facts_tokens)
     pieces: list[Prompt] = []
     while left:
-        prompt, left = yield from with_passages(asked, left, why=_WHY, limit=piece_tokens)
+        prompt, left = yield from with_passages(asked, left, why=WHY, limit=piece_tokens)
         pieces.append(prompt)
-    parts: list[list[_Reading]] = yield [_quoted(prompt) for prompt in pieces]
+    parts: list[list[Reading]] = yield [facts_of(prompt) for prompt in pieces]
     readings = list(chain.from_iterable(parts))
     errors = [reading.error for reading in readings if reading.error]
     if errors and len(errors) == len(readings):
@@ -105,33 +87,6 @@ def retrieve_then_reason(
     chosen = yield from _chosen(question, facts)
     answer = yield from write(Prompt(question, chosen, task=REASON), stream=True)
     return Reasoned(answer, facts, len(facts) - len(chosen), hallucinated, len(pieces), skipped)
-
-
-def _quoted(prompt: Prompt) -> Steps[list[_Reading]]:
-    """The facts of a piece; in halves, where it turns out to be too long."""
-    piece = prompt.passages
-    example = f'[1] "{" ".join(piece[0].pieces[0].split()[:_EXAMPLE_WORDS])}"'
-    try:
-        lines = yield from ask_in_form(prompt, _read, example=example)
-    except ContextOverflowError as error:  # the tokens were counted with a margin that was not wide enough
-        if len(piece) == 1:
-            return [_Reading(piece, error=error)]
-        middle = len(piece) // 2
-        halves = replace(prompt, passages=piece[:middle]), replace(prompt, passages=piece[middle:])
-        first, second = yield [_quoted(half) for half in halves]
-        return [*first, *second]
-    except (RefusalError, ReplyFormatError) as error:
-        return [_Reading(piece, error=error)]
-    found = [(line.words, find_quotation(line, piece)) for line in lines]
-    places = sorted((at for _, at in found if at), key=lambda at: (at[0], at[1].start))
-    return [_Reading(piece, tuple(fact for _, fact in places), tuple(words for words, at in found if at is None))]
-
-
-def _read(text: str) -> list[Quoted]:
-    lines = [] if says_nothing(text) else read_quotations(text)
-    if not lines and not says_nothing(text):
-        raise ValueError(_WHY)
-    return lines
 
 
 def _chosen(question: str, facts: tuple[Passage, ...]) -> Steps[tuple[Passage, ...]]:

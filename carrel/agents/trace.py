@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from carrel.agents.base import Ask, Call, Fit, Read, Request, Retrieve
+
 if TYPE_CHECKING:
     from rich.tree import Tree
 
@@ -16,7 +18,7 @@ class Trace:
 
     Attributes
     ----------
-    kind : "flow", or the request: "ask", "retrieve", "read", "fit", "score", "embed", "bind".
+    kind : "flow", or the request: "ask", "retrieve", "read", "fit", "score", "embed", "bind", "call".
     path : its place in the run, such as ``2/0.1``: the third step, in it the second of the first step's list.
     began, ended : seconds of one clock; ``ended`` is None while it runs.
     tokens_in, tokens_out : of an ask.
@@ -126,3 +128,23 @@ def export(trace: Trace, tracer: Any, wall_clock_offset_s: float) -> None:
         span.end(end_time=int((ended + wall_clock_offset_s) * 1e9))
         inside = set_span_in_context(span, context)
         waiting.extend((child, inside) for child in reversed(node.children))
+
+
+def in_short(request: Request) -> str:
+    """A request in a few words, for people."""
+    if isinstance(request, Ask):
+        return f"{request.prompt.kind}: {_short(request.prompt.question)}"
+    if isinstance(request, Retrieve):
+        return _short(request.query)
+    if isinstance(request, Read):
+        return request.document_id
+    if isinstance(request, Fit):
+        return f"{len(request.passages)} passages"
+    if isinstance(request, Call):
+        return request.tool
+    return ""
+
+
+def _short(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= 40 else f"{line[:39]}…"
