@@ -26,14 +26,18 @@ from machine import manifest
 
 import carrel
 from carrel.agents import Flow, run
+from carrel.agents.base import Pack
 from carrel.agents.chain_of_agents import chain_of_agents
 from carrel.agents.clustered import clustered
 from carrel.agents.iterative import iterative
 from carrel.agents.map_reduce import map_reduce
+from carrel.agents.packing import pack
 from carrel.agents.reader_worker import ReaderWorker
 from carrel.evaluation.datasets import Dataset, Question, load_dataset
 from carrel.evaluation.scoring import TokenSpace, score_context
-from carrel.retrieval.packing import Packer, render
+from carrel.reader.methods import ReaderPruner, ReaderReranker
+from carrel.retrieval.merging import merge_spans
+from carrel.retrieval.packing import render
 from carrel.types import Document, Passage
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -41,6 +45,7 @@ OUTPUT = ROOT / "benchmarks" / "results" / "flows_quality.json"
 BUDGET = 1000
 LONG = ("qmsum", "squality", "squad")
 SPREAD = ("musique", "hotpotqa")
+PIECE, NOTE = 4000, 500  # tokens, of map-reduce: several pieces, each with half of the budget
 LIMITS = {"squad": 200}
 BASELINES = ("dense", "fused")
 CANDIDATES = 100
@@ -70,7 +75,7 @@ class Measurement:
         }
         flows: dict[str, Callable[[Question], Flow[Any]]] = {
             "chain_of_agents": lambda q: chain_of_agents(q.text, self.texts(q), notes_tokens=BUDGET, early_exit=False),
-            "map_reduce": lambda q: map_reduce(q.text, self.texts(q)),
+            "map_reduce": lambda q: map_reduce(q.text, self.texts(q), piece_tokens=PIECE, note_tokens=NOTE),
             "clustered": lambda q: clustered(q.text, passages=self.candidates(q)),
             "iterative": lambda q: iterative(q.text, budget=BUDGET, where=self.where(q)),
         }
@@ -106,6 +111,14 @@ class Measurement:
         result = run(flow, generator=self.worker, library=self.library, concurrency=1).result
         return tuple(result.answer.passages)
 
+    def packed(self, question: Question, passages: Sequence[Passage]) -> tuple[Sequence[Passage], str]:
+        """The evidence in the budget: as it is where it fits, else the most relevant of it, pruned by the reader."""
+        merged = merge_spans(passages)
+        if self.library.tokenizer.count(render(merged)) > BUDGET:
+            ranked = ReaderReranker().rerank(question.text, passages)
+            merged = list(pack(Pack(question.text, tuple(ranked), BUDGET), self.library.tokenizer, ReaderPruner()))
+        return merged, render(merged)
+
     def measure(self, question: Question, system: System, name: str) -> dict[str, float]:
         """The score of one question, its tokens and seconds."""
         began = time.perf_counter()
@@ -115,8 +128,8 @@ class Measurement:
             text = render(passages)
             tokens = self.library.tokenizer.count(text)
         else:
-            packed = Packer(self.library.tokenizer, BUDGET, question.text).pack(passages)
-            passages, tokens, text = packed.passages, packed.tokens, packed.text
+            passages, text = self.packed(question, passages)
+            tokens = self.library.tokenizer.count(text)
         metric = METRICS[self.dataset.name]
         if metric == "words":
             score = word_recall(text, question.answers)

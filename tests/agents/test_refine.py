@@ -99,10 +99,15 @@ def test_a_piece_that_the_server_finds_too_long_is_read_in_halves_in_order() -> 
 
 
 def test_one_sentence_that_the_server_finds_too_long_is_skipped() -> None:
-    generator = FakeGenerator([ContextOverflowError("too long"), "Amundsen."])
     alone = "One sentence stands here all alone."
     texts = [Passage("a", 0, len(alone), alone), Passage("b", 0, len(FIRST), FIRST)]
-    result = run(refine(QUESTION, texts, piece_tokens=16), generator=generator).result
+
+    def reply(prompt: Prompt) -> str:
+        if any(passage.text == alone for passage in prompt.passages):
+            raise ContextOverflowError("too long")
+        return "Amundsen."
+
+    result = run(refine(QUESTION, texts), generator=FakeGenerator(reply)).result
     assert result.answer.text == "Amundsen." and result.skipped == (f"{alone}: too long",)
 
 
