@@ -57,10 +57,17 @@ class Action:
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """A prompt with what was done so far. Of the first ``forgotten`` actions, it does not show what they returned;
-    ``is_whole``: it shows every passage of the others."""
+    """A prompt with what was done so far, as much of it as fits.
+
+    Attributes
+    ----------
+    less : how many times something was left out.
+    forgotten : of so many actions, counted from the first, it does not show what they returned.
+    is_whole : it shows every passage of the others.
+    """
 
     prompt: Prompt
+    less: int = 0
     forgotten: int = 0
     is_whole: bool = True
 
@@ -141,38 +148,44 @@ def example_of(tool: Signature, question: str, step: int) -> str:
     return json.dumps({"tool": tool.name, "arguments": arguments})
 
 
-def shown_with(prompt: Prompt, done: Sequence[Action], forgotten: int = 0) -> Steps[Shown]:
-    """A prompt with what was done, as much of it as fits: the oldest results go first, then the oldest calls.
+def shown_with(prompt: Prompt, done: Sequence[Action], less: int = 0) -> Steps[Shown]:
+    """A prompt with what was done, as much of it as fits.
 
-    Passages stand in it the newest first, each once.
+    The oldest results go first, then the oldest calls, and last what the latest call returned. Passages stand in it
+    the newest first, each once.
 
     Parameters
     ----------
-    forgotten : of so many actions, counted from the first, nothing is shown that they returned. From the number of
-        all on, it counts calls that are not even named.
+    less : begin with so many things left out.
 
     Raises
     ------
     ContextOverflowError : the prompt does not fit without them.
     """
     while True:
-        bare = replace(prompt, notes=(*_lines(done, forgotten), *prompt.notes))
+        forgotten, unnamed = _left_out(less, len(done))
+        bare = replace(prompt, notes=(*_lines(done, forgotten, unnamed), *prompt.notes))
         passages = _newest_first(done[forgotten:])
         try:
             fitted: Fitted = yield Fit(bare, passages, whole=True)
             if not fitted.left:
-                return Shown(replace(bare, passages=fitted.taken), forgotten)
+                return Shown(replace(bare, passages=fitted.taken), less, forgotten)
             bare = replace(bare, notes=(*bare.notes, LEFT_OUT))
             fitted = yield Fit(bare, passages, whole=True)
-            return Shown(replace(bare, passages=fitted.taken), forgotten, is_whole=False)
+            return Shown(replace(bare, passages=fitted.taken), less, forgotten, is_whole=False)
         except ContextOverflowError:
-            if forgotten >= 2 * len(done):
+            if less >= 2 * len(done):
                 raise
-            forgotten += 1
+            less += 1
 
 
-def _lines(done: Sequence[Action], forgotten: int) -> list[str]:
-    unnamed = max(0, forgotten - len(done))
+def _left_out(less: int, count: int) -> tuple[int, int]:
+    """Of how many actions the results, and of how many even the calls, are left out."""
+    latest = max(0, count - 1)
+    return min(less, latest if less < 2 * count - 1 else count), min(max(0, less - latest), count - (less < 2 * count))
+
+
+def _lines(done: Sequence[Action], forgotten: int, unnamed: int) -> list[str]:
     lines = [FORGOTTEN] if unnamed else []
     for number, action in enumerate(done[unnamed:], start=unnamed + 1):
         what = f"Call {number}: {action.call}" if action.tool else "A reply that was no call."
@@ -204,15 +217,15 @@ def _holds(other: Passage, passage: Passage) -> bool:
 
 def ask_with(prompt: Prompt, done: Sequence[Action], example: str) -> Steps[tuple[Completion, Shown]]:
     """The reply, and what it replies to; one that counts its prompt as too long is shown less."""
-    forgotten = 0
+    less = 0
     while True:
-        shown = yield from shown_with(prompt, done, forgotten)
+        shown = yield from shown_with(prompt, done, less)
         try:
             reply: Completion = yield Ask(shown.prompt, example)
         except ContextOverflowError:
-            if shown.forgotten >= 2 * len(done):
+            if shown.less >= 2 * len(done):
                 raise
-            forgotten = shown.forgotten + 1
+            less = shown.less + 1
         else:
             return reply, shown
 

@@ -126,7 +126,9 @@ class ReaderWorker(Generator):
         known = read(seen, lines)
         every = in_order(before, lines)
         room = prompt.max_tokens or _NOTE_TOKENS
-        runs = choose(every, room, level=known.level, sharp_tokens=min(SHARP_TOKENS, room // 2), each=HEADER_TOKENS)
+        texts = len({line.document_id for line in every})  # of one text one stretch, of several one each
+        sharp = min(SHARP_TOKENS, room // 2)
+        runs = choose(every, room, level=known.level, most=max(1, texts), sharp_tokens=sharp, each=HEADER_TOKENS)
         quotes = [quote for run in runs for quote in _quotes(prompt.passages, [every[index] for index in run])]
         if not quotes:
             return self._nothing(prompt)

@@ -93,15 +93,24 @@ def refine(question: str, texts: Texts, *, piece_tokens: int | None = None, answ
 def _beside(
     draft: Note, asked: Prompt, left: tuple[Passage, ...], limit: int | None
 ) -> Steps[tuple[Prompt, tuple[Passage, ...], tuple[Passage, ...]]]:
-    """The prompt with the next piece and as much of the draft as leaves room for it; the piece; what is left."""
+    """The prompt with the next piece and as much of the draft as leaves room for it; the piece; what is left.
+
+    Where the window is small, the draft is cut until the piece is no shorter than it: else a text would be read a
+    sentence at a time.
+    """
     while True:
-        fitted: Fitted
+        fitted: Fitted | None = None
         try:
-            draft, fitted = yield from piece_beside(draft, asked, left, limit)
+            shown, fitted = yield from piece_beside(draft, asked, left, limit)
         except ContextOverflowError:
             if not draft.text:
                 raise
+        if fitted is None or (limit is None and fitted.left and _length(fitted.taken) < len(draft.text)):
             draft = shorter(with_evidence(draft, 0))
             continue
-        notes = (draft.text,) if draft.text else ()
-        return replace(asked, passages=(*draft.evidence, *fitted.taken), notes=notes), fitted.taken, fitted.left
+        notes = (shown.text,) if shown.text else ()
+        return replace(asked, passages=(*shown.evidence, *fitted.taken), notes=notes), fitted.taken, fitted.left
+
+
+def _length(passages: tuple[Passage, ...]) -> int:
+    return sum(len(passage.text) for passage in passages)

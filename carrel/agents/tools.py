@@ -35,6 +35,7 @@ LEAST_TOKENS = 128
 _LEAST_SEARCH = 64
 _LONGEST_PLACE = 120  # characters of a title or heading
 _AROUND = 2000  # characters around a place in which its sentence is looked for
+_CLOSE = 100  # characters on each side, where it has no end there
 _CHARACTERS_A_TOKEN = 12
 _A_PLACE = 24  # tokens that the line of a passage's place may take, about
 
@@ -76,22 +77,13 @@ class _Reading:
             "type": "object", "properties": dict(properties), "required": list(required), "additionalProperties": False,
         }  # fmt: skip
 
-        def capped(arguments: Mapping[str, Any]) -> Result:
-            said = run(arguments)
-            result = said if isinstance(said, Result) else Result(said)
-            fits = self._count(result.text) <= self.budget
-            return result if fits else Result(self._shortened(result.text))
-
         def shorten(text: str) -> str:
-            return self._shortened(text)
+            return self.tokenizer.truncate(text, self.budget)
 
-        return Tool(name, description, schema, self.budget, repeatable, capped, shorten)
+        return Tool(name, description, schema, self.budget, repeatable, run, shorten)
 
     def _count(self, text: str) -> int:
         return self.tokenizer.count(text)
-
-    def _shortened(self, text: str) -> str:
-        return self.tokenizer.truncate(text, self.budget)
 
     # -- search -------------------------------------------------------------------------------
 
@@ -306,13 +298,13 @@ def _shorter(passage: Passage) -> Passage | None:
 
 
 def _sentence_at(text: str, place: int) -> tuple[int, int]:
-    """Where the sentence begins and ends that holds a character, or as much of it as is near."""
+    """Where the sentence begins and ends that holds a character; of a very long one, what is close to it."""
     low, high = max(0, place - _AROUND), min(len(text), place + _AROUND)
     span = next((span for span in split_sentences(text, low, high) if span.start <= place < span.end), None)
     if span is None:
         return place, min(place + 1, len(text))
-    start = place if span.start == low > 0 else span.start
-    return start, place + 1 if span.end == high < len(text) else span.end
+    start = place - _CLOSE if span.start == low > 0 else span.start
+    return start, place + _CLOSE if span.end == high < len(text) else span.end
 
 
 def _cut_out(document: Document, start: int, end: int) -> Result:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import carrel
 from carrel.agents import Flow, plan, run, run_many
-from carrel.agents.acting import LEFT_OUT, NO_ROOM, REPEATED, schema_of
+from carrel.agents.acting import LEFT_OUT, NO_ROOM, REPEATED, _left_out, schema_of
 from carrel.agents.agent import Acted, agent
 from carrel.agents.fitting import reply_room
 from carrel.agents.signatures import Result, Signature, Tool
@@ -271,6 +271,14 @@ def test_the_oldest_results_are_left_out_first() -> None:
     assert shown == sorted(shown) and 1 <= sum(shown) <= 3
 
 
+def test_a_call_whose_result_is_left_out_may_be_made_again() -> None:
+    script = [*(call("echo", text=letter) for letter in "abca"), answer("done")]
+    generator = FakeGenerator(script, context_window=360)
+    result = acted(generator, echo(lambda text: f"{text} " * 60), reply_tokens=64)
+    assert NO_ROOM in "".join(generator.prompts[3].notes) and result.actions[3].called
+    assert "| a a a" in generator.prompts[4].notes[-1]
+
+
 def test_even_the_calls_are_left_out_where_they_do_not_fit() -> None:
     calls = [call("echo", text=f"{number} " * 80) for number in range(6)]
     generator = FakeGenerator([*calls, answer("done")], context_window=640)
@@ -306,9 +314,16 @@ def test_a_server_that_counts_otherwise_is_shown_less() -> None:
     generator = FakeGenerator([call("echo", text="a"), call("echo", text="b"), full, full, answer("done")])
     assert acted(generator).answer.text == "done"
     kept = [[NO_ROOM in note for note in prompt.notes] for prompt in generator.prompts[2:]]
-    assert kept == [[False, False], [True, False], [True, True]]
+    assert kept == [[False, False], [True, False], [False, False]]
+    assert generator.prompts[-1].notes[0].startswith("The first calls are") and "| B" in generator.prompts[-1].notes[1]
     with pytest.raises(ContextOverflowError):
         acted([call("echo", text="a"), *[full] * 9])
+
+
+def test_what_is_left_out_and_when() -> None:
+    assert [_left_out(less, 0) for less in range(1)] == [(0, 0)]
+    assert [_left_out(less, 1) for less in range(3)] == [(0, 0), (1, 0), (1, 1)]
+    assert [_left_out(less, 3) for less in range(7)] == [(0, 0), (1, 0), (2, 0), (2, 1), (2, 2), (3, 2), (3, 3)]
 
 
 def test_a_question_beyond_the_window_is_an_error() -> None:
@@ -378,7 +393,9 @@ def test_a_plan_calls_no_tool_and_no_model() -> None:
         raise AssertionError("called")
 
     generator = FakeGenerator([], context_window=4000)
-    planned = plan(agent("Which?", [echo(never)], steps=3, reply_tokens=100), generator=generator)
+    tools = [echo(never, most_tokens=200)]
+    planned = plan(agent("Which?", tools, steps=3, reply_tokens=100), generator=generator)
+    assert planned.tokens_in > (0 + 1 + 2 + 3) * 200
     assert (planned.calls, planned.in_a_row, planned.tokens_out) == (4, 4, 400) and not generator.prompts
 
 

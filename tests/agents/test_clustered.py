@@ -144,8 +144,8 @@ def test_what_cannot_be_asked() -> None:
 @settings(max_examples=25)  # each embeds its passages
 @given(
     lengths=st.lists(st.integers(1, 80), min_size=1, max_size=6),
-    reply=st.sampled_from(["NOTHING", "a [1].", "so it is [1][2]. " * 150, "[1] [2] " * 60, "w" * 4000]),
-    window=st.integers(260, 500),
+    reply=st.sampled_from(["NOTHING", "a [1].", "so it is [1][2]. " * 60, "[1] [2] " * 60, "w" * 4000]),
+    window=st.integers(320, 600),
 )
 def test_no_prompt_goes_beyond_the_window(lengths: list[int], reply: str, window: int) -> None:
     texts = [Document(f"Room {place} is small. " * length, id=str(place)) for place, length in enumerate(lengths)]

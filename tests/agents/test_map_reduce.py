@@ -138,8 +138,8 @@ def test_what_cannot_be_asked() -> None:
 @given(
     question=st.integers(1, 120),
     lengths=st.lists(st.integers(1, 200), min_size=1, max_size=4),
-    reply=st.sampled_from(["NOTHING", "a [1].", "so it is [1][2]. " * 150, "[1] [2] " * 60, "w" * 4000, ""]),
-    window=st.integers(150, 500),
+    reply=st.sampled_from(["NOTHING", "a [1].", "so it is [1][2]. " * 60, "[1] [2] " * 60, "w" * 4000, ""]),
+    window=st.integers(300, 600),
 )
 def test_no_prompt_goes_beyond_the_window(question: int, lengths: list[int], reply: str, window: int) -> None:
     texts = [Document("A pier is long. " * length, id=str(number)) for number, length in enumerate(lengths)]

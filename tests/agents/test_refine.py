@@ -129,9 +129,9 @@ def test_what_cannot_be_asked() -> None:
 
 @given(
     question=st.integers(1, 100),
-    lengths=st.lists(st.integers(1, 150), min_size=1, max_size=4),
-    reply=st.sampled_from(["NOTHING", "a [1].", "so it is [1][2]. " * 150, "[1] [2] " * 60, "w" * 4000, ""]),
-    window=st.integers(170, 500),
+    lengths=st.lists(st.integers(1, 100), min_size=1, max_size=3),
+    reply=st.sampled_from(["NOTHING", "a [1].", "so it is [1][2]. " * 60, "[1] [2] " * 60, "w" * 4000, ""]),
+    window=st.integers(300, 600),
 )
 def test_no_prompt_goes_beyond_the_window(question: int, lengths: list[int], reply: str, window: int) -> None:
     texts = [Document("A sledge is long. " * length, id=str(number)) for number, length in enumerate(lengths)]
@@ -142,3 +142,12 @@ def test_no_prompt_goes_beyond_the_window(question: int, lengths: list[int], rep
         assert not generator.prompts
     for prompt in generator.prompts:
         assert generator.prompt_tokens(prompt) + reply_room(prompt, window) <= window
+
+
+def test_a_draft_leaves_the_piece_as_much_room_as_it_has() -> None:
+    """Else a text would be read a sentence at a time where the window is small."""
+    generator = FakeGenerator("So it was and so it is to this very day. " * 30, context_window=400)
+    result = run(refine(QUESTION, DOCUMENT), generator=generator, mode="fast").result
+    assert result.pieces <= 40
+    for prompt in generator.prompts[:-1]:
+        assert sum(len(passage.text) for passage in prompt.passages) >= sum(map(len, prompt.notes))

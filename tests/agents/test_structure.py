@@ -73,7 +73,7 @@ def test_three_levels_with_what_each_description_rests_on() -> None:
 
 
 def test_each_piece_has_a_structure_and_the_text_one_numbering() -> None:
-    result = run(structure(PASSAGES, piece_tokens=24), generator=FakeGenerator(first_sentences), mode="fast").result
+    result = run(structure(PASSAGES, piece_tokens=20), generator=FakeGenerator(first_sentences), mode="fast").result
     assert [part.aspects[0].name for part in result.parts] == ["The", "The"]
     assert result.text.text.count("Scope:") == 2 and "[1]" in result.text.text and "[2]" in result.text.text
 
@@ -114,7 +114,7 @@ def test_a_piece_without_a_structure_is_named(failure: Any) -> None:
         said: str | Completion = failure
         return said
 
-    result = run(structure(PASSAGES, piece_tokens=24), generator=FakeGenerator(reply)).result
+    result = run(structure(PASSAGES, piece_tokens=20), generator=FakeGenerator(reply)).result
     assert len(result.parts) == 1 and len(result.skipped) == 1
     assert result.skipped[0].startswith("The ferry") and "I will not." in result.skipped[0]
 

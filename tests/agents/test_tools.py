@@ -16,6 +16,7 @@ import carrel
 from carrel.agents.signatures import Result, Signature, Tool
 from carrel.agents.tools import LEAST_TOKENS, library_tools
 from carrel.errors import BudgetError, InputError, StoreClosedError
+from carrel.testing import WordTokenizer
 from carrel.types import Document
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "library"
@@ -30,6 +31,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Iterator[carrel.Library
         library.add_text(HOSTILE, id='a "b"\n[1] c\u2028[2]', title="[7] Title\n[8] of\u2028[9] it " * 20)
         library.add_text(" ".join(f"Sentence {number} tells of the harbour." for number in range(900)), id="long")
         library.add_text("word " * 3000, id="w" * 700, title="An id as long as a page")
+        library.add_text("word " * 3000, id="dump")
         library.add_text("Short.", id="short")
         yield library
 
@@ -144,6 +146,7 @@ def test_a_document_is_read_from_end_to_end(library: carrel.Library) -> None:
         result = read.result({"document_id": "long", "start": start})
         assert library.tokenizer.count(result.text) <= 200
         (passage,) = result.passages
+        assert passage.text.rstrip().endswith("harbour.")
         pieces.append(text[max(start, passage.start) : passage.end])
         further = re.search(r"from start=(\d+) on", result.remark)
         if further is None:
@@ -151,6 +154,11 @@ def test_a_document_is_read_from_end_to_end(library: carrel.Library) -> None:
         assert int(further[1]) > start
         start = int(further[1])
     assert "".join(pieces) == text and len(pieces) > 20
+
+
+def test_text_without_sentences_is_read_too(library: carrel.Library) -> None:
+    (passage,) = named(library)["read"].result({"document_id": "dump", "start": 7000, "end": 7010}).passages
+    assert passage.start < 7000 and passage.end > 7010 and passage.end - passage.start < 500
 
 
 def test_a_short_document_is_read_whole(library: carrel.Library) -> None:
@@ -260,6 +268,31 @@ def test_nothing_said_is_beyond_its_tokens_or_an_exception(
             result = tool.result(given_)
             assert result.text and library.tokenizer.count(result.text) <= budget
             check_passages(result, library)
+
+
+class Characters(WordTokenizer):
+    """A token for every character: the most that a text can have, but for bytes."""
+
+    name = "characters"
+
+    def offsets(self, text: str) -> list[tuple[int, int]]:
+        return [(place, place + 1) for place in range(len(text))]
+
+    def count(self, text: str) -> int:
+        return len(text)
+
+    def truncate(self, text: str, limit: int) -> str:
+        return text[:limit]
+
+
+@given(budget=st.integers(LEAST_TOKENS, 900), arguments=_ARGUMENTS)
+def test_so_it_is_with_another_tokenizer(library: carrel.Library, budget: int, arguments: dict[str, Any]) -> None:
+    with carrel.open(library.path, tokenizer=Characters(), mode="fast") as other:
+        for tool in other.as_tools(budget=budget, notes=["One note.", "word " * 300]):
+            for given_ in ({name: arguments[name] for name in arguments if name in tool.parameters["properties"]}, {}):
+                result = tool.result(given_)
+                assert result.text and len(result.text) <= budget
+                check_passages(result, library)
 
 
 @given(start=st.integers(0, 34_000), length=st.integers(1, 1200))
