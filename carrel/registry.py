@@ -30,6 +30,7 @@ class Method:
 
 def methods() -> list[Method]:
     """All methods, by kind in the order of the pipeline. Importing them is put off until this is called."""
+    from carrel.agents import FLOWS, ReaderWorker
     from carrel.compression.provence import ProvencePruner
     from carrel.embeddings.minilm import MiniLM
     from carrel.generation.extractive import ExtractiveGenerator
@@ -46,6 +47,9 @@ def methods() -> list[Method]:
     from carrel.retrieval.indexes.lexical import LexicalIndex
     from carrel.retrieval.retrievers import RETRIEVERS
 
+    generators = [
+        ReaderGenerator, ExtractiveGenerator, ReaderWorker, OpenAICompatible, VLLMEngine, TransformersGenerator
+    ]  # fmt: skip
     kinds: list[tuple[str, list[Any]]] = [
         ("encoder", [MiniLM]),
         ("index", [DenseIndex, LexicalIndex]),
@@ -54,8 +58,9 @@ def methods() -> list[Method]:
         ("cutoff", [AdaptiveK, FixedK, Threshold]),
         ("pruner", [ReaderPruner, ProvencePruner]),
         ("answerer", [ReaderAnswerer]),
-        ("generator", [ReaderGenerator, ExtractiveGenerator, OpenAICompatible, VLLMEngine, TransformersGenerator]),
+        ("generator", generators),
         ("verifier", [ReaderVerifier, RuleVerifier]),
+        ("flow", list(FLOWS)),
     ]
     found = [
         Method(kind, method.name, _idea(method.__doc__ or ""), getattr(method, "citation", ""))

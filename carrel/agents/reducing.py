@@ -73,8 +73,8 @@ def asked(prompt: Prompt, *, stream: bool = False) -> Steps[tuple[Written, int]]
         raise RefusalError(f"the model declined to reply to {prompt.question!r:.80}: {reply.text:.200}")
     bound = yield from bound_marks(reply, prompt)
     abstained = reply.finish_reason == "abstained"
-    citations = () if abstained else bound.citations
-    written = Written(reply.text, citations, prompt.passages, bound.unsupported, abstained, reply.confidence)
+    citations, places = ((), ()) if abstained else (bound.citations, bound.places)
+    written = Written(reply.text, citations, prompt.passages, bound.unsupported, abstained, reply.confidence, places)
     return written, reply.usage.prompt_tokens
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -12,8 +13,8 @@ from carrel.agents.tasks import REPAIR
 from carrel.errors import ContextOverflowError, RefusalError, ReplyFormatError
 from carrel.generation.answering import may_have_marks
 from carrel.generation.binding import Bound
-from carrel.generation.marks import SPACES, find_runs
-from carrel.types import Citation, Completion, Passage, Prompt, UnsupportedMark
+from carrel.generation.marks import SPACES, Mark, find_runs
+from carrel.types import Citation, Completion, Passage, Prompt, Span, UnsupportedMark
 
 T = TypeVar("T")
 
@@ -35,6 +36,8 @@ class Written:
     """A text that a flow gives: an answer, a summary, a section. Marks are the numbers of ``passages``.
 
     ``citations`` are verified; ``unsupported`` are marks that nothing bears out, left in the text as written.
+    ``places`` are, for each citation, the parts of the text that it stands for; where there are none, every mark of
+    its number.
     """
 
     text: str
@@ -43,6 +46,7 @@ class Written:
     unsupported: tuple[UnsupportedMark, ...] = ()
     abstained: bool = False
     confidence: float | None = None
+    places: tuple[tuple[Span, ...], ...] = ()
 
 
 def write(prompt: Prompt, *, example: str = "", stream: bool = False) -> Steps[Written]:
@@ -69,8 +73,10 @@ def write_with_sign(
         reply = replace(reply, text=rest)
     bound = yield from bound_marks(reply, prompt)
     abstained = reply.finish_reason == "abstained"
-    citations = () if abstained else bound.citations
-    return signed, Written(reply.text, citations, prompt.passages, bound.unsupported, abstained, reply.confidence)
+    citations, places = ((), ()) if abstained else (bound.citations, bound.places)
+    return signed, Written(
+        reply.text, citations, prompt.passages, bound.unsupported, abstained, reply.confidence, places
+    )
 
 
 def take_note(prompt: Prompt, *, example: str = "") -> Steps[Note]:
@@ -85,18 +91,32 @@ def note_of(written: Written) -> Note:
         return Note(unsupported=written.unsupported)
     quotations = {(c.document_id, c.start, c.end): quoted(c, written.passages) for c in written.citations}
     evidence = side_by_side(quotations.values())
-    numbers: dict[int, list[int]] = {}
-    for citation in written.citations:
-        place = next(
-            number
-            for number, passage in enumerate(evidence, start=1)
-            if passage.document_id == citation.document_id
-            and passage.start <= citation.start
-            and citation.end <= passage.end
+    places = written.places or ((),) * len(written.citations)
+    standing = [
+        (citation.number, spans, _number_in(evidence, citation))
+        for citation, spans in zip(written.citations, places, strict=True)
+    ]
+
+    def new(mark: Mark) -> list[int]:
+        here = (
+            place
+            for number, spans, place in standing
+            if number in mark.numbers and (not spans or any(span.start <= mark.start < span.end for span in spans))
         )
-        if place not in numbers.setdefault(citation.number, []):
-            numbers[citation.number].append(place)
-    return Note(renumbered(written.text, numbers), evidence, written.unsupported)
+        return sorted(set(here))
+
+    return Note(_remarked(written.text, new), evidence, written.unsupported)
+
+
+def _number_in(evidence: Sequence[Passage], citation: Citation) -> int:
+    """The number of the evidence that holds a citation."""
+    return next(
+        number
+        for number, passage in enumerate(evidence, start=1)
+        if passage.document_id == citation.document_id
+        and passage.start <= citation.start
+        and citation.end <= passage.end
+    )
 
 
 def side_by_side(passages: Iterable[Passage]) -> tuple[Passage, ...]:
@@ -119,10 +139,15 @@ def quoted(citation: Citation, passages: Sequence[Passage]) -> Passage:
 
 def renumbered(text: str, numbers: Mapping[int, Sequence[int]]) -> str:
     """A text whose marks have other numbers; those without one are taken out. What may be a value stays as it is."""
+    return _remarked(text, lambda mark: sorted({new for number in mark.numbers for new in numbers.get(number, ())}))
+
+
+def _remarked(text: str, numbers: Callable[[Mark], Sequence[int]]) -> str:
+    """A text with other numbers in its marks."""
     out: list[str] = []
     position = 0
     for mark in (mark for run in find_runs(text) for mark in run):
-        new = sorted({place for number in mark.numbers for place in numbers.get(number, ())})
+        new = numbers(mark)
         if not mark.is_plain and not new:
             continue
         before = text[position : mark.start]
@@ -175,7 +200,8 @@ def with_evidence(note: Note, most: int) -> Note:
 def bound_marks(reply: Completion, prompt: Prompt) -> Steps[Bound]:
     """What a reply's marks rest on: as its generator cited, or as they are found to."""
     if reply.citations or reply.finish_reason == "abstained" or not may_have_marks(reply.text):
-        return Bound(tuple(each for each in reply.citations if _is_quotation(each, prompt.passages)), ())
+        own = tuple(each for each in reply.citations if _is_quotation(each, prompt.passages))
+        return Bound(own, (), _marks_of(reply.text, own))
     bound: Bound = yield Bind(reply.text, prompt.passages, prompt.question)
     return bound
 
@@ -188,6 +214,17 @@ def _is_quotation(citation: Citation, passages: Sequence[Passage]) -> bool:
     if citation.document_id != passage.document_id or citation.start < passage.start:
         return False
     return passage.text[citation.start - passage.start : citation.end - passage.start] == citation.quote
+
+
+def _marks_of(text: str, citations: Sequence[Citation]) -> tuple[tuple[Span, ...], ...]:
+    """For each citation its own mark, where a text has as many marks of a number as there are citations of it."""
+    marks: dict[int, list[Span]] = {}
+    for mark in (mark for run in find_runs(text) for mark in run):
+        for number in mark.numbers:
+            marks.setdefault(number, []).append(Span(mark.start, mark.end))
+    counts = Counter(citation.number for citation in citations)
+    left = {number: iter(spans) for number, spans in marks.items() if len(spans) == counts[number]}
+    return tuple((next(left[each.number]),) if each.number in left else () for each in citations)
 
 
 def ask_in_form(prompt: Prompt, read: Callable[[str], T], *, example: str) -> Steps[T]:

@@ -111,6 +111,7 @@ class Tool(Signature):
 
     @property
     def signature(self) -> Signature:
+        """What a model is told of it. Flows take either; a journal writes functions down, and no other callables."""
         return Signature(self.name, self.description, self.parameters, self.most_tokens, self.repeatable)
 
     def result(self, arguments: Mapping[str, Any] | str) -> Result:

@@ -93,7 +93,7 @@ def _bound(descriptions: tuple[str, ...], prompt: Prompt) -> Steps[list[Note]]:
     bound = dict(zip(marked, found, strict=True))
     none = Bound((), ())
     return [
-        note_of(Written(said, each.citations, prompt.passages, each.unsupported))
+        note_of(Written(said, each.citations, prompt.passages, each.unsupported, places=each.places))
         for said in descriptions
         for each in (bound.get(said, none),)
         if words(said)

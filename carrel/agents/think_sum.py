@@ -128,4 +128,5 @@ def _answer(question: str, totals: Mapping[str, float], thoughts: Sequence[Thoug
     passages = tuple(each.passage for each in giving)
     text = f"{best} {''.join(f'[{number}]' for number in range(1, len(passages) + 1))}".strip()
     bound: Bound = yield Bind(text, passages, question)
-    return as_written(note_of(Written(text, bound.citations, passages, bound.unsupported)), totals[best])
+    said = note_of(Written(text, bound.citations, passages, bound.unsupported, places=bound.places))
+    return as_written(said, totals[best])

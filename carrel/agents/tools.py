@@ -80,7 +80,10 @@ class _Reading:
         def shorten(text: str) -> str:
             return self.tokenizer.truncate(text, self.budget)
 
-        return Tool(name, description, schema, self.budget, repeatable, run, shorten)
+        def said(arguments: Mapping[str, Any]) -> Result | str:
+            return run(arguments)
+
+        return Tool(name, description, schema, self.budget, repeatable, said, shorten)  # functions: journals take them
 
     def _count(self, text: str) -> int:
         return self.tokenizer.count(text)

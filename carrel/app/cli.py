@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 import carrel
-from carrel.app import adding, asking, evaluating, evaluating_kv, looking
+from carrel.app import adding, asking, evaluating, evaluating_kv, flowing, looking
 from carrel.app.failing import Command, Commands
 
 app = typer.Typer(
@@ -46,6 +46,16 @@ _COMMANDS: Mapping[str, list[_Entry]] = {
             carrel ask "When was the pier built?"
             carrel ask --explain when was the pier built
             carrel ask --json "Who built it?" --where 'year>=1880'
+            """,
+        ),
+        (
+            "flow",
+            flowing.flow,
+            """
+            carrel flow iterative "Who led the company that built the pier?"
+            carrel flow chain_of_agents "What was decided on the crane?" --document minutes.docx --explain
+            carrel flow map_reduce "Which rules name a limit?" -d handbook.pdf --server http://localhost:8000/v1 --plan
+            carrel flow literature_review "tides" --server http://localhost:8000/v1 --journal review.journal
             """,
         ),
         (

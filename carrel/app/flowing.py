@@ -46,7 +46,9 @@ READS_DOCUMENTS = {FlowName.chain_of_agents, FlowName.map_reduce, FlowName.refin
 Name = Annotated[FlowName, typer.Argument(metavar="FLOW", help=", ".join(f"{name.value}" for name in FlowName))]
 Documents = Annotated[
     list[str] | None,
-    typer.Option("--document", "-d", metavar="DOCUMENT", help="What is read whole: an id, or a file's path. Repeat it."),
+    typer.Option(
+        "--document", "-d", metavar="DOCUMENT", help="What is read whole: an id, or a file's path. Repeat it."
+    ),
 ]
 Plan = Annotated[bool, given.flag("--plan", help="Only say how many calls and tokens it may take.")]
 JournalPath = Annotated[
@@ -128,16 +130,16 @@ def flow(
 
 def make_flow(name: FlowName, question: str, documents: Sequence[Document]) -> Flow[Any]:
     """The flow of a name, with its arguments."""
-    from carrel.agents import flows
+    from carrel import agents
 
     if name is FlowName.tree_summary:
-        return flows.tree_summary(documents, question=question)
+        return agents.tree_summary(documents, question=question)
     if name in READS_DOCUMENTS:
-        reading: Callable[..., Flow[Any]] = getattr(flows, name.value)
+        reading: Callable[..., Flow[Any]] = getattr(agents, name.value)
         return reading(question, documents)
     if name is FlowName.retrieve_then_reason and documents:
-        return flows.retrieve_then_reason(question, documents)
-    searching: Callable[..., Flow[Any]] = getattr(flows, name.value)
+        return agents.retrieve_then_reason(question, documents)
+    searching: Callable[..., Flow[Any]] = getattr(agents, name.value)
     return searching(question)
 
 
@@ -203,5 +205,3 @@ def _resumable(journal: Path | None) -> Iterator[None]:
         if journal is not None:
             note(f"What was replied is kept in {journal}: the same command goes on from there.")
         raise
-
-

@@ -30,10 +30,14 @@ _Found = dict[int, tuple[Source, ...]]  # by the number of the passage
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """What an answer's marks lead to: citations in the order of the text, and the marks that lead to nothing."""
+    """What an answer's marks lead to: citations in the order of the text, and the marks that lead to nothing.
+
+    ``places`` are, for each citation, the sentences of the text that it supports.
+    """
 
     citations: tuple[Citation, ...]
     unsupported: tuple[UnsupportedMark, ...]
+    places: tuple[tuple[Span, ...], ...] = ()
 
 
 def bind(text: str, passages: Sequence[Passage], question: str | None, verifier: Verifier) -> Bound:
@@ -125,15 +129,15 @@ class Binder:
 
     def _bound(self, statements: Sequence[Statement]) -> Bound:
         """What was found for statements, in their order."""
-        citations: dict[Citation, None] = {}
+        places: dict[Citation, list[Span]] = {}
         unsupported: list[UnsupportedMark] = []
         for statement in statements:
             for number, sources in self._found[statement].items():
                 passage = self._passages[number - 1]
-                citations.update(
-                    (cite(passage, number, source.span.start, source.span.end), None) for source in sources
-                )
+                for source in sources:
+                    citation = cite(passage, number, source.span.start, source.span.end)
+                    places.setdefault(citation, []).append(statement.span)
                 if not sources:
                     span = statement.span
                     unsupported.append(UnsupportedMark(number, span.start, span.end, statement.written))
-        return Bound(tuple(citations), tuple(unsupported))
+        return Bound(tuple(places), tuple(unsupported), tuple(map(tuple, places.values())))

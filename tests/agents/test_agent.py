@@ -18,8 +18,11 @@ from carrel.agents.agent import Acted, agent
 from carrel.agents.fitting import reply_room
 from carrel.agents.signatures import Result, Signature, Tool
 from carrel.errors import ContextOverflowError, InputError, MalformedReplyError, RefusalError, ReplyFormatError
+from carrel.generation.base import Generator
 from carrel.generation.extractive import ABSTENTION
+from carrel.generation.openai_compatible import OpenAICompatible
 from carrel.testing import FakeGenerator, FlowConformance, HashEncoder
+from carrel.testing.chat_server import chat_server
 from carrel.types import Completion, Document, Passage, Prompt, Usage
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "library"
@@ -54,7 +57,7 @@ def quoting(text: str) -> Result:
 
 def acted(script: Any, tool: Tool | None = None, window: int | None = None, **options: Any) -> Acted:
     tools = [tool or echo()]
-    generator = script if isinstance(script, FakeGenerator) else FakeGenerator(script, context_window=window)
+    generator = script if isinstance(script, Generator) else FakeGenerator(script, context_window=window)
     return run(agent("Which?", tools, **options), generator=generator, tools=tools).result
 
 
@@ -386,6 +389,26 @@ def test_a_tool_is_not_called_again_for_a_run_that_goes_on(tmp_path: Path) -> No
     result = run(flow, generator=rest, tools=tools, journal=tmp_path / "journal").result
     assert called == ["The ferry leaves at nine."] and len(rest.prompts) == 1
     assert [citation.quote for citation in result.answer.citations] == called
+
+
+def test_a_journal_takes_the_tools_of_a_library(library: carrel.Library, tmp_path: Path) -> None:
+    """Opened anew, with tools made anew, as in another process."""
+    options: dict[str, Any] = {"library": library, "journal": tmp_path / "journal"}
+    script = [call("search", question="barometer"), answer("The barometer is kept in the harbour office [1].")]
+    first = run(agent(QUESTION, library.as_tools()), generator=FakeGenerator(script), **options).result
+    assert run(agent(QUESTION, library.as_tools()), generator=FakeGenerator([]), **options).result == first
+    assert first.actions[0].passages
+
+
+def test_a_server_is_asked_for_the_schema_and_its_json_is_read() -> None:
+    with chat_server() as server:
+        server.models = {"data": [{"id": "tiny", "max_model_len": 2000}]}
+        said = [call("echo", text="a"), answer("done")]
+        server.chat = lambda exchange: exchange.reply(said[sum("messages" in asked for asked in server.asked) - 1])
+        result = acted(OpenAICompatible(base_url=server.url))
+        asked = [body["response_format"]["json_schema"] for body in server.asked if "messages" in body]
+    assert result.answer.text == "done" and [action.said for action in result.actions] == ["A"]
+    assert [shape["strict"] for shape in asked] == [True, True] and asked[0]["schema"] == schema_of([echo()])
 
 
 def test_a_plan_calls_no_tool_and_no_model() -> None:

@@ -19,12 +19,20 @@ _thoughts = st.lists(
 
 def test_a_mixture_is_the_weighted_mean() -> None:
     found = combined([{"a": 0.8}, {"b": 0.6}], [3, 1], "mixture", CHOICES)
-    assert found == pytest.approx({"a": 0.75 * 0.8 + 0.25 * 0.2, "b": 0.75 * 0.1 + 0.25 * 0.6, "c": 0.75 * 0.1 + 0.05})
+    first, second = 0.2 / 3, 0.4 / 3  # what is not known, for each choice
+    assert found["a"] == pytest.approx(0.75 * (0.8 + first) + 0.25 * second)
+    assert found["b"] == pytest.approx(0.75 * first + 0.25 * (0.6 + second))
+    assert found["c"] == pytest.approx(0.75 * first + 0.25 * second)
 
 
 def test_a_product_multiplies_and_sums_to_one() -> None:
     found = combined([{"a": 0.8}, {"a": 0.6}], [1, 1], "product", ("a", "b"))
-    assert found == pytest.approx({"a": 0.48 / (0.48 + 0.08), "b": 0.08 / 0.56})
+    assert found == pytest.approx({"a": 0.72 / 0.74, "b": 0.02 / 0.74})
+
+
+def test_weak_evidence_is_evidence_still() -> None:
+    for rule in RULES:
+        assert next(iter(combined([{"c": 0.05}], [1], rule, CHOICES))) == "c"
 
 
 def test_nobody_has_a_veto_in_a_product() -> None:
@@ -41,6 +49,13 @@ def test_a_vote_counts_and_ties_go_by_the_mixture() -> None:
 def test_an_open_question_leaves_room_for_none_of_them() -> None:
     assert combined([{"x": 0.7}], [1], "mixture") == pytest.approx({"x": 0.7})
     assert combined([{"x": 0.7}], [1], "product") == pytest.approx({"x": 0.7})
+    both = combined([{"x": 0.7}, {"x": 0.7}], [1, 1], "product")
+    assert both == pytest.approx({"x": 0.49 / (0.49 + 0.09)})
+    assert sum(combined([{"x": 0.7}, {"y": 0.6}], [1, 1], "product").values()) < 0.2  # they contradict each other
+
+
+def test_more_than_one_in_all_is_made_one() -> None:
+    assert combined([{"x": 0.9, "y": 0.9}], [1], "mixture") == pytest.approx({"x": 0.5, "y": 0.5})
 
 
 def test_without_thoughts_there_is_nothing() -> None:
