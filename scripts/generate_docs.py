@@ -106,10 +106,23 @@ def presses() -> str:
     return presses_region()
 
 
+def flows() -> str:
+    from agents_figures import quality
+
+    return quality()
+
+
+def flows_busy() -> str:
+    from agents_figures import busy
+
+    return busy()
+
+
 GENERATORS: dict[str, Callable[[], str]] = {
     "errors": errors, "formats": formats, "methods": methods, "reader": reader,
     "contexts": contexts, "verification": verification, "kv": kv,
     "kv_contexts": kv_contexts, "presses": presses,
+    "flows": flows, "flows_busy": flows_busy,
 }  # fmt: skip
 
 

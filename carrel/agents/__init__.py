@@ -23,7 +23,7 @@ from carrel.agents.refine import refine
 from carrel.agents.replying import Note, Written
 from carrel.agents.retrieve_then_reason import retrieve_then_reason
 from carrel.agents.router import router
-from carrel.agents.signatures import Tool
+from carrel.agents.signatures import Signature, Tool
 from carrel.agents.structure import structure
 from carrel.agents.think_sum import think_sum
 from carrel.agents.trace import Trace
@@ -68,6 +68,7 @@ __all__ = [
     "Retrieve",
     "Run",
     "Score",
+    "Signature",
     "Speed",
     "Steps",
     "Tool",

@@ -15,8 +15,8 @@ from carrel.types import Prompt
 
 MERGE = (
     "The notes were taken from different parts of what was read, on behalf of somebody who will answer the question"
-    " from your note alone; the passages are what they quote. Make one note of them: keep what matters for the question,"
-    f" say each thing once, and where they contradict each other, say so. {MARKS} {DATA}"
+    " from your note alone; the passages are what they quote. Make one note of them: keep what matters for the"
+    f" question, say each thing once, and where they contradict each other, say so. {MARKS} {DATA}"
 )
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from carrel.agents.hops import follow_ups, seeds
 from carrel.agents.notes import Line, Notes, choose, in_order, log_odds, read
-from carrel.agents.scanning import scan
+from carrel.agents.scanning import scan, with_scores
 from carrel.agents.tasks import ENOUGH, NOTHING
 from carrel.compression.base import passage_sentences
 from carrel.errors import GenerationError, InputError
@@ -102,7 +102,7 @@ class ReaderWorker(Generator):
         GenerationError : the step wants a text that nobody has written yet.
         """
         if prompt.kind == "answer":
-            return self._manager.complete(prompt)
+            return self._answer(prompt)
         if prompt.kind == "notes":
             return self._notes(prompt)
         if prompt.kind == "summary":
@@ -132,7 +132,7 @@ class ReaderWorker(Generator):
         quotes = [quote for run in runs for quote in _quotes(prompt.passages, [every[index] for index in run])]
         if not quotes:
             return self._nothing(prompt)
-        answer = self._manager.complete(Prompt(prompt.question, tuple(passage for _, passage, _, _ in quotes)))
+        answer = self._answer(Prompt(prompt.question, tuple(passage for _, passage, _, _ in quotes)))
         sure = answer.confidence if answer.finish_reason != "abstained" else 0.0
         heading = f"({known.seen_tokens} tokens read, level {known.level:.6f})"
         text = "\n".join([heading, *(_noting(*each) for each in quotes)])
@@ -141,6 +141,13 @@ class ReaderWorker(Generator):
         citations = tuple(_whole(passage, number) for number, passage, _, _ in quotes)
         usage = Usage(self._used(prompt), self._tokenizer.count(text), 0, self._tokenizer.name)
         return Completion(text, usage, "stop", self.name, citations, answer.confidence)
+
+    def _answer(self, prompt: Prompt) -> Completion:
+        """The reader's answer; passages that nobody retrieved are scored first, as if they had been."""
+        passages = prompt.passages
+        if passages and all(passage.scores.dense is None for passage in passages):
+            passages = tuple(with_scores(prompt.question, passages, self._encoder))
+        return self._manager.complete(replace(prompt, passages=passages))
 
     def _nothing(self, prompt: Prompt) -> Completion:
         text = NOTHING if prompt.passages else ABSTENTION
@@ -212,7 +219,7 @@ class ReaderWorker(Generator):
 
     def _choice(self, prompt: Prompt) -> Completion:
         """The number of the note that says what the reader itself would answer; else of the first."""
-        own = self._manager.complete(Prompt(prompt.question, prompt.passages))
+        own = self._answer(Prompt(prompt.question, prompt.passages))
         words = [answer.text.lower() for answer in own.answers]
         numbers = (
             number for word in words for number, note in enumerate(prompt.notes, start=1) if word in note.lower()

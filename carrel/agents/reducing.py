@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from carrel.agents.base import Ask, Fit, Fitted, Steps
+from carrel.agents.base import Ask, Fit, Fitted, Score, Steps
 from carrel.agents.pieces import halves
 from carrel.agents.quotations import says_nothing
-from carrel.agents.replying import Note, Written, bound_marks, gathered, note_of, with_evidence
+from carrel.agents.replying import Note, Written, bound_marks, gathered, note_of, renumbered, with_evidence
 from carrel.agents.room import with_passages
 from carrel.agents.tasks import ENOUGH
 from carrel.errors import CarrelError, ContextOverflowError, InputError, RefusalError
@@ -117,18 +117,38 @@ def with_notes(prompt: Prompt, notes: Sequence[Note]) -> Steps[Prompt | None]:
 
 
 def together(prompt: Prompt, notes: Sequence[Note]) -> Steps[Prompt]:
-    """A prompt with all notes, the longest of them made shorter until the window holds them.
+    """A prompt with all notes, made shorter until the window holds them: first by the evidence that matters least.
+
+    That is what is the least relevant to the question; where there is none, what the longest note has last. When no
+    evidence is left, the longest texts are cut.
 
     Raises
     ------
     ContextOverflowError : the prompt does not fit without any.
     """
     yield from with_passages(prompt)
-    shortened = list(notes)
+    shortened, (_, evidence) = list(notes), gathered(notes)
+    ranked: list[Passage] = []
+    if prompt.question.strip() and evidence:
+        scores: tuple[float, ...] = yield Score(prompt.question, evidence)
+        ranked = [evidence[place] for place in sorted(range(len(evidence)), key=lambda place: -scores[place])]
     while (made := (yield from with_notes(prompt, shortened))) is None:
-        longest = max(range(len(shortened)), key=lambda place: _length(shortened[place]))
-        shortened[longest] = shorter(shortened[longest])
+        if ranked:
+            ranked = ranked[: len(ranked) * 3 // 4]
+            shortened = [_with_only(note, ranked) for note in shortened]
+        else:
+            longest = max(range(len(shortened)), key=lambda place: _length(shortened[place]))
+            shortened[longest] = shorter(shortened[longest])
     return made
+
+
+def _with_only(note: Note, evidence: Sequence[Passage]) -> Note:
+    """A note with no other evidence than this; marks of the rest are taken out."""
+    keys = {(each.document_id, each.start, each.end) for each in evidence}
+    places = [place for place, e in enumerate(note.evidence) if (e.document_id, e.start, e.end) in keys]
+    numbers = {place + 1: [number] for number, place in enumerate(places, start=1)}
+    text = renumbered(note.text, numbers)
+    return replace(note, text=text, evidence=tuple(note.evidence[place] for place in places))
 
 
 def grouped(prompt: Prompt, notes: Sequence[Note]) -> Steps[list[tuple[Prompt, list[Note]]]]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from carrel.agents.notes import Line, log_odds
 from carrel.compression.base import passage_sentences
 from carrel.retrieval.indexes.lexical import query_terms
-from carrel.types import Passage, Scores
+from carrel.types import Passage
 
 if TYPE_CHECKING:
     from carrel.embeddings.base import TextEncoder
@@ -60,7 +60,7 @@ def with_scores(question: str, passages: Sequence[Passage], encoder: TextEncoder
     dense = vectors @ encoder.encode_queries([question])[0]
     lexical = bm25(question, [passage.text for passage in passages])
     return [
-        replace(passage, scores=Scores(dense=float(cosine), lexical=float(score)))
+        replace(passage, scores=replace(passage.scores, dense=float(cosine), lexical=float(score)))
         for passage, cosine, score in zip(passages, dense, lexical, strict=True)
     ]
 

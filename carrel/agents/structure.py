@@ -9,7 +9,7 @@ from carrel.agents.base import Bind, Steps, flow
 from carrel.agents.outlines import SCHEMA, STRUCTURE, WHY, Aspect, Structure, read_outline, rendered
 from carrel.agents.pieces import Texts, units
 from carrel.agents.reducing import as_written, check_tokens, skipped
-from carrel.agents.replying import Note, Written, ask_in_form, note_of, words
+from carrel.agents.replying import Note, Written, ask_in_form, note_of
 from carrel.agents.room import with_passages
 from carrel.agents.tasks import DATA
 from carrel.errors import CarrelError, ContextOverflowError, MalformedReplyError, RefusalError, ReplyFormatError
@@ -93,8 +93,8 @@ def _bound(descriptions: tuple[str, ...], prompt: Prompt) -> Steps[list[Note]]:
     bound = dict(zip(marked, found, strict=True))
     none = Bound((), ())
     return [
-        note_of(Written(said, each.citations, prompt.passages, each.unsupported, places=each.places))
+        note_of(Written(said, each.citations, prompt.passages, each.unsupported))
         for said in descriptions
         for each in (bound.get(said, none),)
-        if words(said)
+        if any(map(str.isalpha, said))
     ]

@@ -128,5 +128,4 @@ def _answer(question: str, totals: Mapping[str, float], thoughts: Sequence[Thoug
     passages = tuple(each.passage for each in giving)
     text = f"{best} {''.join(f'[{number}]' for number in range(1, len(passages) + 1))}".strip()
     bound: Bound = yield Bind(text, passages, question)
-    said = note_of(Written(text, bound.citations, passages, bound.unsupported, places=bound.places))
-    return as_written(said, totals[best])
+    return as_written(note_of(Written(text, bound.citations, passages, bound.unsupported)), totals[best])

@@ -52,7 +52,7 @@ _COMMANDS: Mapping[str, list[_Entry]] = {
             "flow",
             flowing.flow,
             """
-            carrel flow iterative "Who led the company that built the pier?"
+            carrel flow iterative "Who led the company that built the pier?" --explain
             carrel flow chain_of_agents "What was decided on the crane?" --document minutes.docx --explain
             carrel flow map_reduce "Which rules name a limit?" -d handbook.pdf --server http://localhost:8000/v1 --plan
             carrel flow literature_review "tides" --server http://localhost:8000/v1 --journal review.journal

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from carrel.generation.citations import cite
 from carrel.generation.evidence import Evidence, Source
@@ -37,7 +37,7 @@ class Bound:
 
     citations: tuple[Citation, ...]
     unsupported: tuple[UnsupportedMark, ...]
-    places: tuple[tuple[Span, ...], ...] = ()
+    places: tuple[tuple[Span, ...], ...] = field(default=(), compare=False)
 
 
 def bind(text: str, passages: Sequence[Passage], question: str | None, verifier: Verifier) -> Bound:

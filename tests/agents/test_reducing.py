@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from carrel.agents import Flow, run
@@ -44,7 +46,7 @@ def note(name: str, words: int, evidence: int = 0) -> Note:
 
 
 def play(steps: Steps[object], generator: FakeGenerator) -> object:
-    return run(Flow("test", {}, lambda: steps), generator=generator).result
+    return run(Flow("test", {}, lambda: steps), generator=generator, mode="fast").result
 
 
 def asked_of(generator: FakeGenerator, window: int) -> None:
@@ -115,9 +117,20 @@ def test_notes_fit_with_all_of_their_evidence_or_not_at_all() -> None:
     assert play(with_notes(PROMPT, [note("a", 5)]), FakeGenerator(context_window=55)) is not None
 
 
-def test_together_makes_the_longest_shorter() -> None:
-    made = play(together(PROMPT, [note("a", 200), note("b", 5, 6)]), FakeGenerator(context_window=60))
-    assert isinstance(made, Prompt) and "b b b b b [1]." in made.notes and len(made.passages) == 1
+def test_together_keeps_the_evidence_that_matters_most() -> None:
+    said = ("Bread was baked on Monday.", "The pier was built in 1894.", "Cats sleep most of the day.")
+    evidence = tuple(Passage(text[:4], 0, len(text), text) for text in said)
+    full = Note("Bread [1]. Pier [2]. Cats [3].", evidence)
+    prompt = Prompt("When was the pier built?", max_tokens=20)
+    made = play(together(prompt, [full]), FakeGenerator(context_window=52))
+    assert isinstance(made, Prompt) and made.passages == evidence[1:2] and made.notes == ("Bread. Pier [1]. Cats.",)
+    nobody = play(together(replace(prompt, question=""), [full]), FakeGenerator(context_window=52))
+    assert isinstance(nobody, Prompt) and nobody.passages == evidence[:1]
+
+
+def test_together_cuts_the_longest_text_where_no_evidence_is_left() -> None:
+    made = play(together(PROMPT, [note("a", 200), note("b", 5)]), FakeGenerator(context_window=60))
+    assert isinstance(made, Prompt) and made.notes[1] == "b b b b b." and made.notes[0].startswith("a a a")
     with pytest.raises(ContextOverflowError):
         play(together(Prompt("long " * 100), []), FakeGenerator(context_window=60))
 
@@ -165,6 +178,7 @@ def test_a_note_as_written_cites_all_of_its_evidence() -> None:
     assert written.confidence == 0.5 and not written.abstained
 
 
+@settings(max_examples=40)  # each may embed its evidence
 @given(
     sizes=st.lists(st.tuples(st.integers(1, 150), st.integers(0, 60)), min_size=1, max_size=9),
     window=st.integers(50, 200),

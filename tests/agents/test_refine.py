@@ -86,16 +86,18 @@ def test_where_every_piece_is_refused_that_is_the_error() -> None:
 
 def test_a_piece_that_the_server_finds_too_long_is_read_in_halves_in_order() -> None:
     read: list[str] = []
+    refused: list[str] = []
 
     def reply(prompt: Prompt) -> str:
         text = "".join(passage.text for passage in prompt.passages)
         if len(text) > 900:
+            refused.append(text)
             raise ContextOverflowError("too long for the server")
         read.append(text)
         return "NOTHING"
 
-    result = run(refine(QUESTION, DOCUMENT), generator=FakeGenerator(reply, context_window=500)).result
-    assert "".join(read) == DOCUMENT.text and not result.skipped
+    result = run(refine(QUESTION, DOCUMENT), generator=FakeGenerator(reply, context_window=900)).result
+    assert refused and "".join(read) == DOCUMENT.text and not result.skipped
 
 
 def test_one_sentence_that_the_server_finds_too_long_is_skipped() -> None:

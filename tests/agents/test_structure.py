@@ -78,6 +78,12 @@ def test_each_piece_has_a_structure_and_the_text_one_numbering() -> None:
     assert result.text.text.count("Scope:") == 2 and "[1]" in result.text.text and "[2]" in result.text.text
 
 
+def test_a_description_without_words_and_an_aspect_without_descriptions_are_left_out() -> None:
+    reply = outline([("Marks", ["[1]", "[2][9]."]), ("Pier", ["[1]", "It is ninety metres long [1]."])])
+    result = run(structure(PASSAGES), generator=FakeGenerator(reply), mode="fast").result
+    assert result.text.text == "Scope: A harbour\n1. Pier\n1.1 It is ninety metres long [1]."
+
+
 def test_a_question_is_what_it_is_for() -> None:
     generator = FakeGenerator(outline())
     run(structure(PASSAGES, "When was it built?"), generator=generator, mode="fast")

@@ -62,6 +62,7 @@ def test_each_passage_is_asked_on_its_own_and_code_sums() -> None:
     assert result.answer.text.startswith("1894") and result.answer.confidence == result.distribution["1894"]
     for citation in result.answer.citations:
         assert SAID[citation.document_id][citation.start : citation.end] == citation.quote
+    assert result.answer.text.startswith("1894 [1]")
     assert {each.document_id for each in result.answer.passages} <= {"guide", "letter"} and result.answer.citations
 
 

@@ -61,6 +61,15 @@ def test_a_text_of_one_piece_is_its_own_root() -> None:
     assert (result.summary.text, result.pieces, len(result.levels)) == ("All is calm.", 1, 1)
 
 
+def test_two_pieces_have_one_root_of_both() -> None:
+    said = ("The first text speaks of the old harbour.", "The second speaks of the new railway.")
+    texts = [Passage(str(number), 0, len(text), text) for number, text in enumerate(said)]
+    generator = FakeGenerator(lambda prompt: "A root." if prompt.notes else "A leaf.")
+    result = run(tree_summary(texts, piece_tokens=16), generator=generator).result
+    assert [[note.text for note in level] for level in result.levels][-1] == ["A root."]
+    assert result.summary.text == "A root." and len(generator.prompts[-1].notes) == result.pieces >= 2
+
+
 def test_a_question_is_what_the_summary_is_for() -> None:
     generator = FakeGenerator(first_sentences, context_window=400)
     run(tree_summary(BOOK, question="Which harbours?", tokens=48), generator=generator, mode="fast")

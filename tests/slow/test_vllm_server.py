@@ -12,12 +12,14 @@ import time
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 from urllib.request import urlopen
 
 import pytest
 
 import carrel
-from carrel.errors import ContextOverflowError, ServerConnectionError, UnknownModelError
+from carrel.agents import Flow, chain_of_agents, clustered, iterative, map_reduce, run_many
+from carrel.errors import ContextOverflowError, ReplyFormatError, ServerConnectionError, UnknownModelError
 from carrel.generation import OpenAICompatible
 from carrel.generation.messages import render_messages
 from carrel.testing import TokenizerConformance
@@ -223,6 +225,35 @@ def test_appended_turns_are_read_from_the_cache(running: Running, tmp_path: Path
         missed[placement] = [before.prompt_tokens - usage.cached_tokens for before, usage in pairwise(usages)]
     assert max(missed["append"]) < BLOCK  # the cache keeps whole blocks
     assert min(missed["last"]) > BLOCK
+
+
+def _flows(library: carrel.Library) -> dict[str, Flow[Any]]:
+    minutes = library.document(next(info.id for info in library.documents() if "weather-working" in info.id))
+    question = "When must the cranes stop?"
+    return {
+        "chain_of_agents": chain_of_agents(question, minutes, piece_tokens=300, direction="both", notes_tokens=64),
+        "map_reduce": map_reduce(question, minutes, piece_tokens=300, note_tokens=64),
+        "iterative": iterative(question, budget=500),
+        "clustered": clustered(question, limit=8, summary_tokens=64),
+    }
+
+
+@pytest.mark.parametrize("name", ["chain_of_agents", "map_reduce", "iterative", "clustered"])
+def test_flows_keep_to_the_protocol(running: Running, tmp_path: Path, name: str) -> None:
+    """A model that babbles: forms go wrong, and are reported; nothing overflows, and a second run asks for nothing."""
+    asked: list[float] = []
+    with (
+        carrel.open(tmp_path / "library", mode="fast") as library,
+        OpenAICompatible(base_url=running.url, max_tokens=64) as generator,
+    ):
+        library.add(ROOT / "examples" / "library" / "handbook")
+        for _ in range(2):
+            before = running.metric("vllm:prompt_tokens_total")
+            options: dict[str, Any] = {"generator": generator, "library": library, "journal": tmp_path / "journal"}
+            [ended] = run_many([_flows(library)[name]], **options)
+            asked.append(running.metric("vllm:prompt_tokens_total") - before)
+            assert ended.error is None or isinstance(ended.error, ReplyFormatError), repr(ended.error)
+    assert asked[0] > 0 and asked[1] == 0
 
 
 def test_a_server_that_was_killed(tmp_path: Path, running: Running) -> None:
