@@ -20,6 +20,7 @@ from carrel.generation.verification import Statement, Verifier, claims_something
 from carrel.retrieval.sentences import split_sentences
 from carrel.types import Citation, Passage, Span, UnsupportedMark
 
+_MARKS_AFTER = re.compile(r"(?:\s*[\[【][^\[\]【】\n]{0,60}[\]】])*")
 _BRACKETS = re.compile(r"[\[【][^\[\]【】\n]{0,60}[\]】]")
 # A word or a bracket of which more may come; East Asian text has no spaces, and is not one word.
 _UNFINISHED = re.compile(r"(?:\w{1,20}|[\[【][^\[\]【】\n]{0,60})\Z")
@@ -32,7 +33,7 @@ _Found = dict[int, tuple[Source, ...]]  # by the number of the passage
 class Bound:
     """What an answer's marks lead to: citations in the order of the text, and the marks that lead to nothing.
 
-    ``places`` are, for each citation, the sentences of the text that it supports.
+    ``places`` are, for each citation, the sentences of the text that it supports, with the marks after them.
     """
 
     citations: tuple[Citation, ...]
@@ -75,13 +76,13 @@ class Binder:
             self._open = statements[-1].span.start
         new = [statement for statement in statements[:-1] if statement.cited and statement not in self._found]
         self._judge(new)
-        return [(statement.span, self._bound([statement])) for statement in new]
+        return [(statement.span, self._bound([statement], settled)) for statement in new]
 
     def finish(self, text: str) -> Bound:
         """What the marks of the whole text lead to."""
         statements = [statement for statement in statements_of(text, len(self._passages)) if statement.cited]
         self._judge([statement for statement in statements if statement not in self._found])
-        return self._bound(statements)
+        return self._bound(statements, text)
 
     def _settled(self) -> str | None:
         """The text without an end that may go on; None where no sentence with a mark can be over yet.
@@ -127,7 +128,7 @@ class Binder:
             self._evidence[key] = Evidence([(number, self._passages[number - 1]) for number in sorted(key)])
         return self._evidence[key]
 
-    def _bound(self, statements: Sequence[Statement]) -> Bound:
+    def _bound(self, statements: Sequence[Statement], text: str) -> Bound:
         """What was found for statements, in their order."""
         places: dict[Citation, list[Span]] = {}
         unsupported: list[UnsupportedMark] = []
@@ -136,8 +137,14 @@ class Binder:
                 passage = self._passages[number - 1]
                 for source in sources:
                     citation = cite(passage, number, source.span.start, source.span.end)
-                    places.setdefault(citation, []).append(statement.span)
+                    places.setdefault(citation, []).append(_with_marks(statement.span, text))
                 if not sources:
                     span = statement.span
                     unsupported.append(UnsupportedMark(number, span.start, span.end, statement.written))
         return Bound(tuple(places), tuple(unsupported), tuple(map(tuple, places.values())))
+
+
+def _with_marks(span: Span, text: str) -> Span:
+    """A sentence with the marks that follow it."""
+    after = _MARKS_AFTER.match(text, span.end)
+    return Span(span.start, after.end() if after else span.end)

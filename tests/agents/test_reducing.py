@@ -125,7 +125,7 @@ def test_together_keeps_the_evidence_that_matters_most() -> None:
     made = play(together(prompt, [full]), FakeGenerator(context_window=52))
     assert isinstance(made, Prompt) and made.passages == evidence[1:2] and made.notes == ("Bread. Pier [1]. Cats.",)
     nobody = play(together(replace(prompt, question=""), [full]), FakeGenerator(context_window=52))
-    assert isinstance(nobody, Prompt) and nobody.passages == evidence[:1]
+    assert isinstance(nobody, Prompt) and nobody.passages == evidence[:2]  # by their order
 
 
 def test_together_cuts_the_longest_text_where_no_evidence_is_left() -> None:
