@@ -7,6 +7,7 @@ from typing import Literal
 
 from carrel.agents.base import Fit, Fitted, Score, Steps, flow
 from carrel.agents.pieces import Texts, halves, piece_beside, units
+from carrel.agents.reducing import check_tokens
 from carrel.agents.replying import (
     Note,
     Written,
@@ -76,6 +77,7 @@ def chain_of_agents(
     InputError : nothing to read, or an unknown direction. RefusalError : the manager declines.
     """
     question = check_question(question)
+    check_tokens(notes_tokens=notes_tokens, piece_tokens=piece_tokens)
     if direction not in ("forwards", "backwards", "both"):
         raise InputError(f"a chain reads 'forwards', 'backwards' or 'both', not {direction!r}")
     left = units(texts)

@@ -50,7 +50,9 @@ class Speed:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The cost of a flow if nothing ends it early and every reply is as long as it may be.
+    """About what a flow costs if nothing ends it early and every reply is as long as it may be.
+
+    It is no bound: made-up replies quote nothing, and what real ones quote goes into the next prompts.
 
     Attributes
     ----------
@@ -72,7 +74,7 @@ class Plan:
 
     def __str__(self) -> str:
         calls = f"{self.calls:,} calls ({self.in_a_row:,} in a row)"
-        parts = [f"at most {calls}", f"{self.tokens_in:,} tokens in", f"{self.tokens_out:,} out"]
+        parts = [f"about {calls}", f"{self.tokens_in:,} tokens in", f"{self.tokens_out:,} out"]
         if self.cost is not None:
             parts.append(f"cost {self.cost:.4g}")
         if self.seconds is not None:

@@ -365,7 +365,7 @@ _pieces = st.sampled_from(
 @given(
     st.text(min_size=1, max_size=60).filter(lambda text: bool(re.search(r"[^\W_]", text))),
     st.lists(st.tuples(_pieces, st.integers(1, 20)), min_size=1, max_size=5),
-    st.integers(330, 1200), st.integers(1, 400), st.none() | st.integers(60, 300),
+    st.integers(330, 1200), st.integers(16, 400), st.none() | st.integers(60, 300),
     st.sampled_from(["forwards", "backwards", "both"]), st.integers(0, 3), st.booleans(),
 )  # fmt: skip
 def test_whatever_the_lengths_every_prompt_fits_and_every_citation_is_a_quotation(

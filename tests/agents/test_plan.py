@@ -124,7 +124,7 @@ def test_what_it_costs_and_how_long_it_takes() -> None:
     )
     assert planned.cost == pytest.approx((400 * 2 + 40 * 10) / 1e6)
     assert planned.seconds == pytest.approx(2 * (0.5 + 1.0 + 1.0))
-    assert str(planned) == "at most 4 calls (1 in a row), 400 tokens in, 40 out, cost 0.0012, 5 s"
+    assert str(planned) == "about 4 calls (1 in a row), 400 tokens in, 40 out, cost 0.0012, 5 s"
     assert planned.tokenizer == "words"
     plain = plan(four(), generator=FakeGenerator(""))
     assert plain.cost is None and plain.seconds is None and str(plain).endswith("40 out")
