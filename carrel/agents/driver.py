@@ -15,7 +15,7 @@ from collections.abc import Callable, Coroutine, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypedDict, TypeVar
 
 from carrel.agents.base import Ask, Flow
 from carrel.agents.budget import Budget, Purse
@@ -28,10 +28,13 @@ from carrel.errors import BudgetSpentError, InputError
 from carrel.generation import replies
 from carrel.generation.base import Generator
 from carrel.inputs import check_kind
+from carrel.options import check_options
 from carrel.types import Completion, Event, TextEvent, Usage
 
 if TYPE_CHECKING:
     import os
+
+    from typing_extensions import Unpack
 
     from carrel.agents.signatures import Tool
     from carrel.library import Library
@@ -82,83 +85,63 @@ class Run(Generic[R]):
         return value
 
 
-def run(
-    flow: Flow[R],
-    *,
-    generator: Generator | None = None,
-    library: Library | None = None,
-    mode: str = "",
-    concurrency: int = DEFAULT_CONCURRENCY,
-    budget: Budget | None = None,
-    journal: Journal | str | os.PathLike[str] | None = None,
-    watch: Watch | None = None,
-    tools: Iterable[Tool] | None = None,
-) -> Run[R]:
-    """Run a flow to its end; raises what it fails with.
+class RunOptions(TypedDict, total=False):
+    """Keywords of ``run``, ``arun`` and ``run_many``.
 
-    Parameters
-    ----------
-    flow : such as ``carrel.agents.chain_of_agents(question, document)``.
     generator : answers what the flow asks; the embedded reader by default, offline.
     library : answers what it retrieves.
     mode : which models score and check: "fast", "balanced" or "thorough"; by default that of the library.
-    concurrency : the most requests under way at once.
-    budget : tokens, calls and seconds that may be spent.
+    concurrency : the most requests under way at once (8).
+    budget : tokens, calls and seconds that may be spent, by all flows together.
     journal : a file that keeps every reply, so that the same run, begun again, asks for nothing twice.
     watch : called with ``Happened`` as steps end, and as text comes in.
-    tools : what it may call (carrel.agents.tools); by default those of the library.
+    tools : what may be called (carrel.agents.tools); by default those of the library.
+    """
+
+    generator: Generator | None
+    library: Library | None
+    mode: str
+    concurrency: int
+    budget: Budget | None
+    journal: Journal | str | os.PathLike[str] | None
+    watch: Watch | None
+    tools: Iterable[Tool] | None
+
+
+def run(flow: Flow[R], **options: Unpack[RunOptions]) -> Run[R]:
+    """Run a flow to its end; raises what it fails with.
+
+    Keywords: generator, library, mode, concurrency, budget, journal, watch, tools; see carrel.agents.driver.RunOptions.
 
     Raises
     ------
     BudgetSpentError : the budget is spent. With a journal, the same run with a larger one goes on from there.
     JournalError : the journal is of no use, or the run goes another way than the one it was written by.
     """
-    (done,) = run_many(
-        [flow], generator=generator, library=library, mode=mode, concurrency=concurrency, budget=budget,
-        journal=journal, watch=watch, tools=tools,
-    )  # fmt: skip
-    if done.error is not None:
-        raise done.error
-    return done
+    check_options("run", options, RunOptions)
+    return _whole(_blocking(lambda: _drive([flow], options)))
 
 
-def run_many(
-    flows: Iterable[Flow[R]],
-    *,
-    generator: Generator | None = None,
-    library: Library | None = None,
-    mode: str = "",
-    concurrency: int = DEFAULT_CONCURRENCY,
-    budget: Budget | None = None,
-    journal: Journal | str | os.PathLike[str] | None = None,
-    watch: Watch | None = None,
-    tools: Iterable[Tool] | None = None,
-) -> list[Run[R]]:
+def run_many(flows: Iterable[Flow[R]], **options: Unpack[RunOptions]) -> list[Run[R]]:
     """Run flows side by side, their requests taking turns; one that fails does not stop the others.
 
     Keywords as in ``run``; budget and concurrency are those of all flows together. Each Run has its own ``error``.
     """
-    desk = Desk(generator, library, mode, tools)
+    check_options("run_many", options, RunOptions)
     if isinstance(flows, Flow):
         raise InputError("run_many takes a list of flows; run takes one")
-    return _blocking(lambda: _drive(list(flows), desk, concurrency, budget, journal, watch))
+    return _blocking(lambda: _drive(list(flows), options))
 
 
-async def arun(
-    flow: Flow[R],
-    *,
-    generator: Generator | None = None,
-    library: Library | None = None,
-    mode: str = "",
-    concurrency: int = DEFAULT_CONCURRENCY,
-    budget: Budget | None = None,
-    journal: Journal | str | os.PathLike[str] | None = None,
-    watch: Watch | None = None,
-    tools: Iterable[Tool] | None = None,
-) -> Run[R]:
+async def arun(flow: Flow[R], **options: Unpack[RunOptions]) -> Run[R]:
     """``run`` on the event loop of the caller; cancelled, it cancels what is under way and loses no reply."""
-    desk = Desk(generator, library, mode, tools)
-    (done,) = await _drive([flow], desk, concurrency, budget, journal, watch)
+    check_options("arun", options, RunOptions)
+    return _whole(await _drive([flow], options))
+
+
+def _whole(runs: list[Run[R]]) -> Run[R]:
+    """The one run, if it did not fail."""
+    (done,) = runs
     if done.error is not None:
         raise done.error
     return done
@@ -187,25 +170,22 @@ def _blocking(begin: Callable[[], Coroutine[Any, Any, list[Run[R]]]]) -> list[Ru
             raise
 
 
-async def _drive(
-    flows: Sequence[Flow[R]],
-    desk: Desk,
-    concurrency: int,
-    budget: Budget | None,
-    journal: Journal | str | os.PathLike[str] | None,
-    watch: Watch | None,
-) -> list[Run[R]]:
+async def _drive(flows: Sequence[Flow[R]], options: RunOptions) -> list[Run[R]]:
     for flow in flows:
         if not isinstance(flow, Flow):
             raise InputError(f"a driver runs flows, such as chain_of_agents(question, document), not {flow!r:.80}")
+    concurrency, budget = options.get("concurrency", DEFAULT_CONCURRENCY), options.get("budget")
     if isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1:
         raise InputError(f"concurrency is a number of requests, 1 or more, not {concurrency!r}")
     check_kind("a budget", budget, Budget)
+    desk = Desk(options.get("generator"), options.get("library"), options.get("mode", ""), options.get("tools"))
     with ExitStack() as stack:
+        journal = options.get("journal")
         if journal is not None and not isinstance(journal, Journal):
             journal = stack.enter_context(Journal(journal))
         pool = ThreadPoolExecutor(concurrency, thread_name_prefix="carrel-flow")
         stack.callback(pool.shutdown, wait=False, cancel_futures=True)
+        watch = options.get("watch")
         return await _Driver(flows, desk, concurrency, Purse(budget or Budget()), journal, watch, pool).all()
 
 
