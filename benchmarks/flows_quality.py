@@ -154,7 +154,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="the folder of the question sets")
     parser.add_argument("--sets", nargs="+", default=[*LONG, *SPREAD], choices=[*LONG, *SPREAD])
     parser.add_argument("--systems", nargs="+", metavar="NAME", help="only these")
-    parser.add_argument("--limit", type=int, metavar="N", help="questions a set (squad 120, squality 60, the others all by default)")
+    parser.add_argument("--limit", type=int, metavar="N", help="questions a set")
     parser.add_argument("--output", type=Path, default=OUTPUT, metavar="FILE")
     parser.add_argument("--fresh", action="store_true", help="begin anew")
     given = parser.parse_args(arguments)

@@ -95,8 +95,8 @@ def quality() -> str:
     header = ("Measured", "System", "Questions", "Percent", "Difference, points, 95 %", "Tokens", "Seconds")
     made = found["manifest"]
     note = (
-        f"`{made['command']}` on {made['cores']} cores, {made['cpu']}, commit {made['commit'][:12]}. Seconds are medians,"
-        " with another run on the machine."
+        f"`{made['command']}` on {made['cores']} cores, {made['cpu']}, commit {made['commit'][:12]}. Medians of"
+        " seconds, with another run on the machine."
     )
     image = "![What flows add to one pass of retrieval](assets/flows.svg)"
     return f"{image}\n\n{table(header, quality_rows(found))}\n\n{note}"

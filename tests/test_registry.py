@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import inspect
+import re
 import subprocess
 import sys
 from abc import ABCMeta
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 
+import carrel.agents
 from carrel.compression.base import Pruner
 from carrel.embeddings.base import ChunkEncoder
 from carrel.generation.answerer import Answerer
@@ -22,6 +25,7 @@ from carrel.retrieval.reranking import Reranker
 from carrel.retrieval.retrievers import RETRIEVERS, Retriever
 
 HOMES = (
+    "carrel.agents.reader_worker",
     "carrel.embeddings.minilm",
     "carrel.retrieval.indexes.dense",
     "carrel.retrieval.indexes.lexical",
@@ -63,6 +67,23 @@ def test_every_shipped_method_is_listed_once(kind: str) -> None:
     assert sorted(listed) == sorted(shipped)
 
 
+def test_every_flow_is_listed_once_with_its_paper() -> None:
+    folder = Path(carrel.agents.__file__).parent
+    written = [
+        name
+        for path in folder.glob("*.py")
+        for name in re.findall(
+            r"^@flow\((?:.|\n)*?\)\n(?:async )?def (\w+)", path.read_text(encoding="utf-8"), re.MULTILINE
+        )
+    ]
+    listed = {method.name: method for method in methods() if method.kind == "flow"}
+    assert sorted(listed) == sorted(written) == sorted(each.name for each in carrel.agents.FLOWS)
+    assert all(method.citation for method in listed.values())
+    assert all(
+        len(path.read_text(encoding="utf-8").splitlines()) < 150 for name in written for path in [folder / f"{name}.py"]
+    )
+
+
 def test_every_method_has_its_idea_in_one_line() -> None:
     for method in methods():
         assert method.idea, method
@@ -70,7 +91,7 @@ def test_every_method_has_its_idea_in_one_line() -> None:
 
 
 def test_kinds_come_in_the_order_of_the_pipeline() -> None:
-    assert list(dict.fromkeys(method.kind for method in methods())) == [*BASES, *FOR_TORCH]
+    assert list(dict.fromkeys(method.kind for method in methods())) == [*BASES, "flow", *FOR_TORCH]
 
 
 def test_retrievers_are_found_by_their_own_names() -> None:

@@ -35,7 +35,7 @@ SHARP_TOKENS = 250
 """Of the notes, for single sentences; the rest is for one stretch of the text, which holds what most questions ask."""
 HEADER_TOKENS = 12
 _NOTE_TOKENS = 256
-_SCORED = re.compile(r"^\((0\.\d+|1\.0+), (0\.\d+|1\.0+)\) ")
+_SCORED = re.compile(r"^\((0\.\d+|1\.0+), sharpest at (\d+): (0\.\d+|1\.0+)\) ")
 _READ = re.compile(r"^\((\d+) tokens read, level (-?\d+\.\d+)\)$")
 _LEAST_WORDS = 3  # of a sentence that is worth a quotation
 
@@ -49,7 +49,7 @@ class _Sentence:
     score: float
 
 
-_Quotation = tuple[int, Passage, float, float]
+_Quotation = tuple[int, Passage, float, Line]
 
 
 class ReaderWorker(Generator):
@@ -230,9 +230,10 @@ class ReaderWorker(Generator):
 def _noted(prompt: Prompt, tokenizer: Tokenizer) -> tuple[set[int], list[Line], Notes]:
     """What the notes so far say: the numbers of what they quote, its sentences as lines, and how much was read.
 
-    A sentence quoted alone is as sharp as it was; those of a stretch all have the stretch's score.
+    All sentences of a quotation have its score, and the one that was its sharpest is as sharp as it was.
     """
-    quoted: dict[int, tuple[float, float]] = {}
+    quoted: dict[int, float] = {}
+    sharp: dict[tuple[int, int], float] = {}
     seen = Notes()
     for line in (line for note in prompt.notes for line in note.splitlines()):
         heading, score, runs = _READ.match(line), _SCORED.match(line), list(find_runs(line))
@@ -241,15 +242,16 @@ def _noted(prompt: Prompt, tokenizer: Tokenizer) -> tuple[set[int], list[Line], 
             seen = Notes((), tokens, tokens * float(heading[2]))
         elif score is not None and runs:
             numbers = [number for number in runs[-1][-1].numbers if 1 <= number <= len(prompt.passages)]
-            quoted |= dict.fromkeys(numbers, (float(score[1]), float(score[2])))
+            for number in numbers:
+                quoted[number] = max(float(score[1]), quoted.get(number, 0.0))
+                sharp[number, int(score[2])] = float(score[3])
     lines = []
-    for number, (probability, sharp) in sorted(quoted.items()):
+    for number, probability in sorted(quoted.items()):
         passage = prompt.passages[number - 1]
         spans = passage_sentences(passage)
         for span in spans:
             text = passage.text[span.start - passage.start : span.end - passage.start]
-            own = sharp if len(spans) == 1 else 0.0
-            odds = log_odds(probability)
+            odds, own = log_odds(probability), sharp.get((number, span.start), 0.0)
             lines.append(Line(passage.document_id, span.start, span.end, tokenizer.count(text), odds, own))
     return set(quoted), lines, seen
 
@@ -262,13 +264,19 @@ def _quotes(passages: Sequence[Passage], run: Sequence[Line]) -> Iterator[_Quota
             odds = sum(line.tokens * line.score for line in inside) / max(1, sum(line.tokens for line in inside))
             start, end = inside[0].start, inside[-1].end
             text = passage.text[start - passage.start : end - passage.start]
-            sharp = max(line.sharp for line in inside)
-            yield number, replace(passage, start=start, end=end, text=text, kept=None), 1 / (1 + math.exp(-odds)), sharp
+            sharpest = max(inside, key=lambda line: line.sharp)
+            yield (
+                number,
+                replace(passage, start=start, end=end, text=text, kept=None),
+                1 / (1 + math.exp(-odds)),
+                sharpest,
+            )
 
 
-def _noting(number: int, passage: Passage, probability: float, sharp: float) -> str:
-    """A line of notes."""
-    return f"({probability:.6f}, {sharp:.6f}) {_shown(passage.text)} [{number}]"
+def _noting(number: int, passage: Passage, probability: float, sharpest: Line) -> str:
+    """A line of notes: the quotation's score, where its sharpest sentence begins in the document, and how sharp."""
+    sharp = f"sharpest at {sharpest.start}: {sharpest.sharp:.6f}"
+    return f"({probability:.6f}, {sharp}) {_shown(passage.text)} [{number}]"
 
 
 def _holds(passage: Passage, line: Line) -> bool:

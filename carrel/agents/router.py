@@ -62,7 +62,7 @@ def difficulty(passages: Sequence[Passage], threshold: float = RELEVANT) -> Diff
         return Difficulty(0.0, 0.0, 0.0, 0, 0)
     ordered = sorted(scores, reverse=True)
     total = sum(ordered)
-    shares = [score / total for score in ordered if score > 0] if total else []
+    shares = [share for score in ordered if (share := score / total) > 0] if total else []
     spread = -sum(p * math.log(p) for p in shares) / math.log(len(ordered)) if len(ordered) > 1 and shares else 0.0
     drop = 1.0 - ordered[1] / ordered[0] if len(ordered) > 1 and ordered[0] > 0 else float(ordered[0] > 0)
     above = [passage for passage, score in zip(passages, scores, strict=True) if score >= threshold]

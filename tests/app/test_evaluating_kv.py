@@ -48,6 +48,7 @@ def test_mistakes_are_told_before_anything_is_loaded(
     assert "no such folder" not in done.err  # of the model
 
 
+@pytest.mark.extras
 def test_a_place_where_nothing_can_be_written(run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(dir: Path) -> None:  # noqa: A002 - as tempfile calls it
         assert dir.is_dir()
