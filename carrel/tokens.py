@@ -77,7 +77,7 @@ class FileTokenizer:
         rows: list[list[int]] = [encoding.ids for encoding in encodings]
         for index, (row, text) in enumerate(zip(rows, texts, strict=True)):
             if self._unknown in row and len(text) > _LONGEST_WORD:
-                rows[index] = [id for id, _, _ in self._tokens(text)]
+                rows[index] = [id for id, _, _ in self.tokens(text)]
         return rows
 
     def count(self, text: str) -> int:
@@ -90,11 +90,11 @@ class FileTokenizer:
         if self._unknown not in encoding.ids:
             return list(encoding.offsets)
         spans: list[tuple[int, int]] = []
-        for id, start, end in self._tokens(text, encoding):
+        for id, start, end in self.tokens(text, encoding):
             spans += [(start, end)] if id != self._unknown else [(place, place + 1) for place in range(start, end)]
         return spans
 
-    def _tokens(self, text: str, encoding: Encoding | None = None, shift: int = 0) -> Iterator[tuple[int, int, int]]:
+    def tokens(self, text: str, encoding: Encoding | None = None, shift: int = 0) -> Iterator[tuple[int, int, int]]:
         """(id, start, end) of every token; what is too long for one word comes in pieces."""
         encoding = encoding or self.rust.encode(text, add_special_tokens=False)
         for id, (start, end) in zip(encoding.ids, encoding.offsets, strict=True):
@@ -102,7 +102,7 @@ class FileTokenizer:
                 yield id, start + shift, end + shift
                 continue
             for place in range(start, end, _PIECE):
-                yield from self._tokens(text[place : min(place + _PIECE, end)], shift=shift + place)
+                yield from self.tokens(text[place : min(place + _PIECE, end)], shift=shift + place)
 
     def truncate(self, text: str, limit: int) -> str:
         return truncated(self, text, limit)

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from carrel.embeddings.base import TextEncoder, Vectors, digest
-from carrel.errors import ModelError
+from carrel.embeddings.token_states import Ids, Tokens, tokens_of
+from carrel.errors import InputError, ModelError
 from carrel.sessions import open_session
 from carrel.tokens import FileTokenizer, model_folder
 
@@ -50,6 +51,7 @@ class MiniLM(TextEncoder):
         self.folder = folder or model_folder("minilm")
         self.threads = threads or available_cores()
         self.dimension, self.window, self.max_chunk_tokens = 384, 512, 256
+        self.special_tokens = 2
 
     @cached_property
     def fingerprint(self) -> str:
@@ -94,16 +96,33 @@ class MiniLM(TextEncoder):
         total = np.sum([self._run(window) * len(window) for window in windows], axis=0)
         return np.asarray(total / np.linalg.norm(total), np.float32)
 
-    def _run(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
+    def tokenize(self, text: str) -> Tokens:
+        """The tokens of a text of any length, with their offsets; no special tokens."""
+        return tokens_of(self.tokenizer, text)
+
+    def states(self, ids: Ids) -> Vectors:
+        """(tokens, 384): the last layer's states of one pass over at most 510 tokens."""
+        if len(ids) > self.window - self.special_tokens:
+            raise InputError(
+                f"{len(ids)} tokens do not fit the window of {self.name} ({self.window}, two of them its own)"
+            )
+        found: Vectors = self._session.run(["token_embeddings"], self._feed(ids))[0][0, 1:-1]
+        return found
+
+    def _run(self, ids: Ids) -> Vectors:
+        output: Vectors = self._session.run(["sentence_embedding"], self._feed(ids))[0][0]
+        return output
+
+    @staticmethod
+    def _feed(ids: Ids) -> dict[str, NDArray[np.generic]]:
+        """What the graph takes for one pass over these tokens."""
         tokens = np.empty((1, len(ids) + 2), np.int64)  # (1, T)
         tokens[0, 0], tokens[0, 1:-1], tokens[0, -1] = CLS, ids, SEP
-        feed = {
+        return {
             "input_ids": tokens,
             "position_ids": np.arange(tokens.shape[1], dtype=np.int64)[None, :],
             "attention_mask": np.ones(tokens.shape, np.int32),
         }
-        output: NDArray[np.float32] = self._session.run(["sentence_embedding"], feed)[0][0]
-        return output
 
 
 def available_cores() -> int:

@@ -1,0 +1,157 @@
+"""The contract of models that show the state of every token, and reading texts longer than their window."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from carrel.embeddings.base import Vectors
+from carrel.errors import InputError
+from carrel.tokens import FileTokenizer, Tokenizer
+
+Ids = NDArray[np.int64]
+_NONE: Ids = np.empty(0, np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """The tokens of a text: their ids and half-open character offsets, each (tokens,), in order."""
+
+    ids: Ids
+    starts: NDArray[np.int64]
+    ends: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def between(self, start: int, end: int) -> slice:
+        """The tokens that begin in ``[start, end)`` of the text: spans that tile it share its tokens out."""
+        low, high = np.searchsorted(self.starts, (start, end))
+        return slice(int(low), int(high))
+
+
+def tokens_of(tokenizer: FileTokenizer, text: str) -> Tokens:
+    """The tokens of a text as a ``tokenizer.json`` cuts it; a run of letters too long for one word comes in pieces."""
+    rows = list(tokenizer.tokens(text))
+    ids, starts, ends = (np.array(column, np.int64) for column in zip(*rows, strict=True)) if rows else [_NONE] * 3
+    return Tokens(ids, starts, ends)
+
+
+@runtime_checkable
+class TokenModel(Protocol):
+    """An encoder whose token states can be pooled at will.
+
+    ``window`` is the most tokens of one pass, special tokens included; ``special_tokens`` how many a pass adds.
+    """
+
+    name: str
+    dimension: int
+    window: int
+    special_tokens: int
+    languages: frozenset[str]
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes whenever the states would."""
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """Counts the window."""
+
+    def tokenize(self, text: str) -> Tokens:
+        """The tokens of a text of any length, special tokens left out."""
+
+    def states(self, ids: Ids) -> Vectors:
+        """(tokens, dimension), float32, of one pass; raises InputError past the window."""
+
+    def encode_queries(self, questions: Sequence[str]) -> Vectors:
+        """(questions, dimension), unit length."""
+
+
+def windows_of(length: int, room: int, overlap: int) -> list[slice]:
+    """Windows of at most ``room`` tokens that cover ``length`` of them; neighbours share ``overlap`` or more.
+
+    The last window is moved back so that it is full: no token is read with less around it than there could be.
+    """
+    if not 0 <= overlap < room:
+        raise InputError(f"overlap must be 0 or more and below the {room} tokens of a pass, not {overlap}")
+    if length <= room:
+        return [slice(0, length)] if length else []
+    starts = [*range(0, length - room, room - overlap), length - room]
+    return [slice(start, start + room) for start in starts]
+
+
+def pooled(model: TokenModel, tokens: Tokens, pieces: Sequence[slice], *, overlap: int, threads: int = 1) -> Vectors:
+    """(pieces, dimension): the mean state of the tokens of each piece, each token read in its surroundings.
+
+    A text longer than the window is read in overlapping windows, and states of the overlap are averaged by
+    ``seam_weights``. States are summed as they come, so memory does not grow with the text. A piece without
+    tokens has the mean of the whole text; a text without tokens raises InputError.
+    """
+    if not len(tokens):
+        raise InputError("a text without tokens has no states to pool")
+    starts, stops = (np.array([getattr(piece, end) for piece in pieces], np.int64) for end in ("start", "stop"))
+    total = np.zeros((len(pieces), model.dimension))
+    whole = np.zeros(model.dimension)
+    for window, states in weighted_states(model, tokens.ids, overlap=overlap, threads=threads):
+        sums = np.zeros((len(states) + 1, model.dimension))
+        np.cumsum(states, axis=0, out=sums[1:])
+        whole += sums[-1]
+        touched = np.flatnonzero((starts < window.stop) & (stops > window.start))
+        low = np.maximum(starts[touched], window.start) - window.start
+        high = np.minimum(stops[touched], window.stop) - window.start
+        total[touched] += sums[high] - sums[low]
+    counts = np.maximum(stops - starts, 0)
+    means = total / np.maximum(counts, 1)[:, None]
+    means[counts == 0] = whole / len(tokens)
+    pooled_means: Vectors = means.astype(np.float32)
+    return pooled_means
+
+
+def weighted_states(model: TokenModel, ids: Ids, *, overlap: int, threads: int = 1) -> Iterator[tuple[slice, Vectors]]:
+    """Yield each window and its states, weighted so that what all windows give a token sums to its mean state."""
+    windows = windows_of(len(ids), model.window - model.special_tokens, overlap)
+    weights = [
+        seam_weights(window.stop - window.start, overlap, index == 0, index == len(windows) - 1)
+        for index, window in enumerate(windows)
+    ]
+    shares = np.zeros(len(ids), np.float32)
+    for window, weight in zip(windows, weights, strict=True):
+        shares[window] += weight
+    read = partial(_read, model, ids)
+    if threads == 1 or len(windows) < 2:
+        found: Iterator[Vectors] = map(read, windows)
+        for window, weight, states in zip(windows, weights, found, strict=True):
+            yield window, states * (weight / shares[window])[:, None]
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        for batch in range(0, len(windows), threads):
+            part = windows[batch : batch + threads]
+            for window, weight, states in zip(part, weights[batch:], pool.map(read, part), strict=False):
+                yield window, states * (weight / shares[window])[:, None]
+
+
+def _read(model: TokenModel, ids: Ids, window: slice) -> Vectors:
+    return model.states(ids[window])
+
+
+def seam_weights(length: int, overlap: int, first: bool, last: bool) -> NDArray[np.float32]:
+    """(length,): what each state of a window counts beside those of its neighbours.
+
+    It rises from the edge over the overlap, so that a token is taken mostly from the window it stands deeper in,
+    and no chunk sees a jump. At the ends of the text nothing fades.
+    """
+    weights = np.ones(length, np.float32)
+    ramp = np.arange(1, overlap + 1, dtype=np.float32) / (overlap + 1)
+    ramp = ramp[:length]
+    if not first:
+        weights[: len(ramp)] = ramp
+    if not last:
+        weights[length - len(ramp) :] = np.minimum(weights[length - len(ramp) :], ramp[::-1])
+    return weights
