@@ -26,7 +26,7 @@ class ChunkEncoder(ABC):
 
     name: ClassVar[str]
     citation: ClassVar[str] = ""
-    languages: ClassVar[frozenset[str]] = frozenset()  # empty: any
+    languages: frozenset[str] = frozenset()  # empty: any
     dimension: int
     window: int
     max_chunk_tokens: int
@@ -35,6 +35,11 @@ class ChunkEncoder(ABC):
     @abstractmethod
     def fingerprint(self) -> str:
         """Changes whenever the vectors would: model bytes, pooling, prompts."""
+
+    @property
+    def query_fingerprint(self) -> str:
+        """Changes whenever the vectors of questions would; encoders that share it can be blended."""
+        return self.fingerprint
 
     @property
     @abstractmethod
@@ -48,6 +53,10 @@ class ChunkEncoder(ABC):
     @abstractmethod
     def encode_queries(self, questions: Sequence[str]) -> Vectors:
         """(questions, dimension)."""
+
+    def encode_query(self, question: str) -> Vectors:
+        """(vectors, dimension): one, but for late interaction, where each is matched with its nearest of a chunk."""
+        return self.encode_queries([question])
 
     def input_hash(self, document: Document, chunk: Chunk) -> str:
         """Hash of all that the chunk's vectors depend on: here the whole document; plain encoders narrow it."""
@@ -85,11 +94,20 @@ class TextEncoder(ChunkEncoder):
         return self.encode_texts(questions)
 
 
-def digest(*parts: str) -> str:
+def unit(vectors: Vectors) -> Vectors:
+    """The same vectors, (..., dimension), with a length of 1; a vector of zeros becomes the first unit vector."""
+    out = np.array(vectors, np.float32)
+    lengths = np.linalg.norm(out, axis=-1, keepdims=True)
+    out /= np.where(lengths > 0, lengths, 1)
+    out[..., 0] = np.where(lengths[..., 0] > 0, out[..., 0], 1.0)
+    return out
+
+
+def digest(*parts: str | bytes) -> str:
     """Hash of a sequence of texts; their boundaries count."""
     state = hashlib.blake2b(digest_size=16)
     for part in parts:
-        data = part.encode("utf-8", "surrogatepass")
+        data = part if isinstance(part, bytes) else part.encode("utf-8", "surrogatepass")
         state.update(len(data).to_bytes(8, "little"))
         state.update(data)
     return state.hexdigest()

@@ -45,7 +45,7 @@ class MiniLM(TextEncoder):
     citation: ClassVar[str] = (
         "Wang et al., MiniLM, arXiv 2002.10957; Reimers and Gurevych, Sentence-BERT, arXiv 1908.10084"
     )
-    languages: ClassVar[frozenset[str]] = frozenset({"English"})
+    languages: frozenset[str] = frozenset({"English"})
 
     def __init__(self, folder: Path | None = None, threads: int | None = None) -> None:
         self.folder = folder or model_folder("minilm")

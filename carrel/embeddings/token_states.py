@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -50,11 +49,17 @@ class TokenModel(Protocol):
     ``window`` is the most tokens of one pass, special tokens included; ``special_tokens`` how many a pass adds.
     """
 
-    name: str
     dimension: int
     window: int
     special_tokens: int
-    languages: frozenset[str]
+
+    @property
+    def name(self) -> str:
+        """How reports call it."""
+
+    @property
+    def languages(self) -> frozenset[str]:
+        """What it was made for; empty: any."""
 
     @property
     def fingerprint(self) -> str:
@@ -87,36 +92,65 @@ def windows_of(length: int, room: int, overlap: int) -> list[slice]:
     return [slice(start, start + room) for start in starts]
 
 
-def pooled(model: TokenModel, tokens: Tokens, pieces: Sequence[slice], *, overlap: int, threads: int = 1) -> Vectors:
+def pooled(
+    model: TokenModel,
+    tokens: Tokens,
+    pieces: Sequence[slice],
+    *,
+    overlap: int,
+    room: int | None = None,
+    threads: int = 1,
+) -> Vectors:
     """(pieces, dimension): the mean state of the tokens of each piece, each token read in its surroundings.
 
-    A text longer than the window is read in overlapping windows, and states of the overlap are averaged by
-    ``seam_weights``. States are summed as they come, so memory does not grow with the text. A piece without
-    tokens has the mean of the whole text; a text without tokens raises InputError.
+    A text longer than ``room``, by default what the window holds, is read in overlapping windows, and states of the
+    overlap are averaged by ``seam_weights``. Windows that hold nothing of a piece are not read, and states are summed
+    as they come, so memory does not grow with the text. A piece without tokens has the state of the token before it,
+    or of the first.
+
+    Raises
+    ------
+    InputError : the text has no tokens at all.
     """
     if not len(tokens):
         raise InputError("a text without tokens has no states to pool")
+    pieces = [_not_empty(piece, len(tokens)) for piece in pieces]
     starts, stops = (np.array([getattr(piece, end) for piece in pieces], np.int64) for end in ("start", "stop"))
     total = np.zeros((len(pieces), model.dimension))
-    whole = np.zeros(model.dimension)
-    for window, states in weighted_states(model, tokens.ids, overlap=overlap, threads=threads):
+    for window, states in weighted_states(
+        model, tokens.ids, overlap=overlap, room=room, threads=threads, wanted=pieces
+    ):
         sums = np.zeros((len(states) + 1, model.dimension))
         np.cumsum(states, axis=0, out=sums[1:])
-        whole += sums[-1]
         touched = np.flatnonzero((starts < window.stop) & (stops > window.start))
         low = np.maximum(starts[touched], window.start) - window.start
         high = np.minimum(stops[touched], window.stop) - window.start
         total[touched] += sums[high] - sums[low]
-    counts = np.maximum(stops - starts, 0)
-    means = total / np.maximum(counts, 1)[:, None]
-    means[counts == 0] = whole / len(tokens)
-    pooled_means: Vectors = means.astype(np.float32)
-    return pooled_means
+    means: Vectors = (total / (stops - starts)[:, None]).astype(np.float32)
+    return means
 
 
-def weighted_states(model: TokenModel, ids: Ids, *, overlap: int, threads: int = 1) -> Iterator[tuple[slice, Vectors]]:
-    """Yield each window and its states, weighted so that what all windows give a token sums to its mean state."""
-    windows = windows_of(len(ids), model.window - model.special_tokens, overlap)
+def _not_empty(piece: slice, length: int) -> slice:
+    start = max(0, min(piece.start, length - 1))
+    if piece.stop > piece.start:
+        return piece
+    return slice(max(0, start - 1), max(1, start)) if piece.start else slice(0, 1)
+
+
+def weighted_states(
+    model: TokenModel,
+    ids: Ids,
+    *,
+    overlap: int,
+    room: int | None = None,
+    threads: int = 1,
+    wanted: Sequence[slice] | None = None,
+) -> Iterator[tuple[slice, Vectors]]:
+    """Yield each window and its states, weighted so that what all windows give a token sums to its mean state.
+
+    ``wanted`` leaves out the windows that hold no token of these slices.
+    """
+    windows = windows_of(len(ids), room or model.window - model.special_tokens, overlap)
     weights = [
         seam_weights(window.stop - window.start, overlap, index == 0, index == len(windows) - 1)
         for index, window in enumerate(windows)
@@ -124,21 +158,29 @@ def weighted_states(model: TokenModel, ids: Ids, *, overlap: int, threads: int =
     shares = np.zeros(len(ids), np.float32)
     for window, weight in zip(windows, weights, strict=True):
         shares[window] += weight
-    read = partial(_read, model, ids)
+    read = [True] * len(windows)
+    if wanted is not None:
+        touched = np.zeros(len(ids) + 1, np.int64)  # how many slices begin less how many end
+        for piece in wanted:
+            touched[piece.start] += 1
+            touched[piece.stop] -= 1
+        inside = np.concatenate([[0], np.cumsum(np.cumsum(touched)[:-1] > 0)])
+        read = [bool(inside[window.stop] > inside[window.start]) for window in windows]
+    todo = [(window, weight) for window, weight, told in zip(windows, weights, read, strict=True) if told]
+    for (window, weight), states in zip(todo, _read(model, ids, [window for window, _ in todo], threads), strict=True):
+        yield window, states * (weight / shares[window])[:, None]
+
+
+def _read(model: TokenModel, ids: Ids, windows: Sequence[slice], threads: int) -> Iterator[Vectors]:
+    """The states of the windows, in order, a few at a time."""
     if threads == 1 or len(windows) < 2:
-        found: Iterator[Vectors] = map(read, windows)
-        for window, weight, states in zip(windows, weights, found, strict=True):
-            yield window, states * (weight / shares[window])[:, None]
+        yield from (model.states(ids[window]) for window in windows)
         return
+    model.states(ids[:0])  # what is loaded lazily is loaded once
     with ThreadPoolExecutor(threads) as pool:
-        for batch in range(0, len(windows), threads):
-            part = windows[batch : batch + threads]
-            for window, weight, states in zip(part, weights[batch:], pool.map(read, part), strict=False):
-                yield window, states * (weight / shares[window])[:, None]
-
-
-def _read(model: TokenModel, ids: Ids, window: slice) -> Vectors:
-    return model.states(ids[window])
+        for start in range(0, len(windows), 2 * threads):
+            batch = windows[start : start + 2 * threads]
+            yield from pool.map(lambda window: model.states(ids[window]), batch)
 
 
 def seam_weights(length: int, overlap: int, first: bool, last: bool) -> NDArray[np.float32]:
