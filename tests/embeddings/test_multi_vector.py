@@ -85,14 +85,11 @@ def test_each_pick_is_the_best_one_left(rows, count, seed) -> None:
     vectors = unit(np.random.default_rng(seed).standard_normal((rows, 5)).astype(np.float32))
     picked = salient(vectors, count)
     assert len(set(picked.tolist())) == min(rows, count) and (np.diff(picked) > 0).all()
-    best = max(range(rows), key=lambda row: float((vectors @ vectors[row]).sum()))
-    assert best in picked
 
     def covered(chosen: np.ndarray) -> float:
         return float((vectors @ vectors[chosen].T).max(axis=1).sum())
 
-    if len(picked) > 1:  # a greedy choice is within 1 - 1/e of the best, so above any single row
-        assert covered(picked) >= max(covered(np.array([row])) for row in range(rows)) - 1e-4
+    assert covered(picked) >= max(covered(np.array([row])) for row in range(rows)) - 1e-4
 
 
 def test_a_question_has_a_vector_for_each_of_its_tokens() -> None:
