@@ -1,0 +1,275 @@
+"""What every encoder finds, and what it costs, on long documents and in the whole collection.
+
+    python benchmarks/encoders.py --data DIR --work FOLDER                # everything; goes on where it was stopped
+    python benchmarks/encoders.py --data DIR --work FOLDER --encoders plain blended --sets qmsum
+
+Cosines alone order the chunks, best first, until 1,000 tokens of their text are taken. "own": of the document that the
+question is about, the share of its evidence that was taken (span recall). "set" and "whole": how often the best chunk
+is of that document, among those of its set and among those of every corpus, and the span recall there. Vectors are
+kept under --work. The cost is the time to embed the same documents, timed in turns with plain chunks of 256 tokens.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from machine import manifest
+from numpy.typing import NDArray
+
+from carrel.embeddings.base import ChunkEncoder
+from carrel.embeddings.blending import Blended
+from carrel.embeddings.late import LateChunking, SituatedChunks
+from carrel.embeddings.minilm import MiniLM
+from carrel.embeddings.multi_vector import SalientTokens, SentenceLandmarks
+from carrel.evaluation.bootstrap import bootstrap_mean, bootstrap_difference
+from carrel.evaluation.datasets import Dataset, Question, load_dataset
+from carrel.retrieval.chunking import ChunkingOptions, chunk_document
+from carrel.types import Chunk, Document
+
+ROOT = Path(__file__).resolve().parents[1]
+OUTPUT = ROOT / "benchmarks" / "results" / "encoders.json"
+LONG = ("qmsum", "squality", "squad")
+CORPORA = ("squad", "nq", "musique", "hotpotqa", "scifact", "spans", "qmsum", "squality")
+BUDGET = 1000
+QUESTIONS = {"squad": 1000}
+BASELINE = "plain_256"
+TIMED = ("qmsum", 8)  # documents that are embedded to tell the cost
+ROUNDS = 5
+Floats = NDArray[np.float32]
+
+
+class WithoutPrefix(MiniLM):
+    """Chunks alone, without the headings above them."""
+
+    name = "no_prefix"
+
+    @staticmethod
+    def input_text(chunk: Chunk) -> str:
+        """The text and nothing else."""
+        return chunk.text
+
+
+@dataclass(frozen=True)
+class Made:
+    """An encoder and the chunks it is given: ``target`` tokens, 128 where nothing else is said."""
+
+    make: Callable[[], ChunkEncoder]
+    target: int = 128
+
+
+ENCODERS: dict[str, Made] = {
+    BASELINE: Made(MiniLM, 256),
+    "plain": Made(MiniLM),
+    "no_prefix": Made(WithoutPrefix),
+    "late_256": Made(lambda: LateChunking(window=256, overlap=32)),
+    "late_512": Made(lambda: LateChunking(overlap=64)),
+    "late_512_half": Made(LateChunking),
+    "late_spread": Made(lambda: LateChunking(window=256, overlap=32, spread=0.5)),
+    "late_document": Made(lambda: LateChunking(window=256, overlap=32, document_weight=0.2)),
+    "situated": Made(SituatedChunks),
+    "blended": Made(Blended),
+    "landmarks": Made(lambda: SentenceLandmarks(overlap=64)),
+    "salient_tokens": Made(lambda: SalientTokens(overlap=64)),
+}
+
+
+@dataclass
+class Corpus:
+    """A corpus under one encoder: ``rows`` (vectors, D); of chunk i those from ``first[i]`` on."""
+
+    ids: list[str]
+    rows: Floats
+    first: NDArray[np.int64]
+    document: NDArray[np.int64]  # of each chunk
+    spans: NDArray[np.int64]  # (chunks, 2)
+    tokens: NDArray[np.int64]
+
+
+def chunks_of(document: Document, encoder: ChunkEncoder, target: int) -> list[Chunk]:
+    """The chunks of a document: of 256 tokens for the baseline, else as the library makes them."""
+    cap = max(encoder.max_chunk_tokens, target + 64)
+    return chunk_document(document, encoder.tokenizer, ChunkingOptions(target_tokens=target, max_tokens=cap))
+
+
+def embedded(name: str, dataset: Dataset, folder: Path) -> Corpus:
+    """The vectors of a corpus, from the folder where they are kept."""
+    path = folder / f"{name}.{dataset.name}.npz"
+    ids = [document.id for document in dataset.documents]
+    if not path.exists():
+        made = ENCODERS[name]
+        encoder = made.make()
+        rows, first, owner, spans, tokens = [], [], [], [], []
+        count = 0
+        for place, document in enumerate(dataset.documents):
+            chunks = chunks_of(document, encoder, made.target)
+            for chunk, vectors in zip(chunks, encoder.encode(document, chunks), strict=True):
+                first.append(count)
+                count += len(vectors)
+                rows.append(vectors.astype(np.float16))
+                owner.append(place)
+                spans.append((chunk.start, chunk.end))
+                tokens.append(chunk.tokens)
+            if place % 200 == 0:
+                print(f"{name} {dataset.name}: {place} of {len(ids)} documents", file=sys.stderr, flush=True)
+        np.savez(path, rows=np.concatenate(rows), first=first, owner=owner, spans=spans, tokens=tokens)
+    with np.load(path) as kept:
+        return Corpus(ids, kept["rows"].astype(np.float32), kept["first"], kept["owner"], kept["spans"], kept["tokens"])
+
+
+def joined(corpora: Sequence[Corpus]) -> Corpus:
+    """Several corpora as one."""
+    ids = [f"{place}/{name}" for place, corpus in enumerate(corpora) for name in corpus.ids]
+    rows_before = np.cumsum([0, *(len(corpus.rows) for corpus in corpora)])
+    documents_before = np.cumsum([0, *(len(corpus.ids) for corpus in corpora)])
+    return Corpus(
+        ids,
+        np.concatenate([corpus.rows for corpus in corpora]),
+        np.concatenate([corpus.first + shift for corpus, shift in zip(corpora, rows_before, strict=False)]),
+        np.concatenate([corpus.document + shift for corpus, shift in zip(corpora, documents_before, strict=False)]),
+        np.concatenate([corpus.spans for corpus in corpora]),
+        np.concatenate([corpus.tokens for corpus in corpora]),
+    )
+
+
+def scores(corpus: Corpus, query: Floats) -> Floats:
+    """(chunks,): the mean over the question's vectors of the best cosine with one of the chunk's."""
+    found: Floats = np.maximum.reduceat(corpus.rows @ query.T, corpus.first, axis=0).mean(axis=1)
+    return found
+
+
+def taken(order: NDArray[np.int64], tokens: NDArray[np.int64]) -> list[int]:
+    """The chunks that fit into the budget, the best first; what is too long is passed over."""
+    left, found = BUDGET, []
+    for chunk in order:
+        if tokens[chunk] <= left:
+            found.append(int(chunk))
+            left -= int(tokens[chunk])
+        if left < 16:
+            break
+    return found
+
+
+def span_recall(question: Question, corpus: Corpus, place: int, chunks: Sequence[int]) -> float:
+    """The share of the evidence's characters that the chunks of its document hold."""
+    gold = [(g.start, g.end) for g in question.gold if g.start is not None and g.end is not None]
+    spans = [corpus.spans[chunk] for chunk in chunks if corpus.document[chunk] == place]
+    found = sum(max(0, min(end, stop) - max(start, first)) for start, end in gold for first, stop in spans)
+    return float(found / max(1, sum(end - start for start, end in gold)))
+
+
+def measure(questions: Sequence[Question], queries: Sequence[Floats], corpus: Corpus, prefix: str) -> dict[str, Any]:
+    """Of each question: whether its document is first, and its span recall in its own document and in the corpus."""
+    places = {name: place for place, name in enumerate(corpus.ids)}
+    rows: dict[str, list[float]] = {"document": [], "span": [], "own": []}
+    for question, query in zip(questions, queries, strict=True):
+        place = places[prefix + question.gold[0].doc]
+        found = scores(corpus, query)
+        order = np.argsort(-found, kind="stable")
+        rows["document"].append(float(corpus.document[order[0]] == place))
+        if question.gold[0].start is not None:
+            rows["span"].append(span_recall(question, corpus, place, taken(order[:400], corpus.tokens)))
+            own = order[corpus.document[order] == place]
+            rows["own"].append(span_recall(question, corpus, place, taken(own, corpus.tokens)))
+    return rows
+
+
+def cost(names: Sequence[str], dataset: Dataset) -> dict[str, dict[str, float]]:
+    """Seconds to embed the same documents, each encoder in turns with the baseline; ratios are medians."""
+    documents = dataset.documents[: TIMED[1]]
+    base = ENCODERS[BASELINE].make()
+    figures: dict[str, dict[str, float]] = {}
+
+    def timed(encoder: ChunkEncoder, target: int) -> float:
+        items = [(document, chunks_of(document, encoder, target)) for document in documents]
+        began = time.perf_counter()
+        encoder.encode_many(items)
+        return time.perf_counter() - began
+
+    tokens = sum(base.tokenizer.count(document.text) for document in documents)
+    timed(base, 256)
+    for name in names:
+        encoder, target = ENCODERS[name].make(), ENCODERS[name].target
+        pairs = [(timed(base, 256), timed(encoder, target)) for _ in range(ROUNDS)]
+        figures[name] = {
+            "ratio": round(statistics.median(own / plain for plain, own in pairs), 3),
+            "tokens_a_second": round(tokens / statistics.median(own for _, own in pairs)),
+        }
+        print(f"cost {name}: {figures[name]}", file=sys.stderr, flush=True)
+    return figures
+
+
+def summary(rows: dict[str, Any], base: dict[str, Any] | None) -> dict[str, Any]:
+    """Means with intervals, and the differences from the baseline on the same questions."""
+    out: dict[str, Any] = {"questions": len(rows["document"])}
+    for key, values in rows.items():
+        if not values:
+            continue
+        mean = bootstrap_mean(values)
+        out[key] = {"mean": mean.mean, "low": mean.low, "high": mean.high}
+        if base is not None:
+            change = bootstrap_difference(values, base[key])
+            out[key]["change"] = {"mean": change.mean, "low": change.low, "high": change.high}
+    return out
+
+
+def evaluate(name: str, given: argparse.Namespace, figures: dict[str, Any]) -> None:
+    """Embed with one encoder and measure it; the baseline comes first."""
+    corpora = {corpus: load_dataset(given.data / corpus, limit=QUESTIONS.get(corpus)) for corpus in CORPORA}
+    encoder = ENCODERS[name].make()
+    wanted = CORPORA if not given.no_whole else tuple(given.sets)
+    made = {corpus: embedded(name, corpora[corpus], given.work) for corpus in wanted}
+    whole = joined(list(made.values()))
+    kept = figures["encoders"].setdefault(name, {})
+    kept["vectors_a_chunk"] = round(len(whole.rows) / len(whole.first), 2)
+    for set_name in given.sets:
+        questions = corpora[set_name].questions
+        queries = [encoder.encode_query(question.text) for question in questions]
+        rows = {"set": measure(questions, queries, made[set_name], "")}
+        if not given.no_whole:
+            rows["whole"] = measure(questions, queries, whole, f"{wanted.index(set_name)}/")
+        base = figures["rows"].get(set_name) if name != BASELINE else None
+        if name == BASELINE:
+            figures["rows"][set_name] = rows
+        kept[set_name] = {scope: summary(found, base[scope] if base else None) for scope, found in rows.items()}
+        said = {scope: {key: round(value["mean"], 3) for key, value in found.items() if key != "questions"}
+                for scope, found in kept[set_name].items()}  # fmt: skip
+        print(f"{name} {set_name}: {said}", file=sys.stderr, flush=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure what is asked for, and write the figures after every encoder."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="the folder of the question sets")
+    parser.add_argument("--work", type=Path, required=True, metavar="FOLDER", help="where vectors are kept")
+    parser.add_argument("--encoders", nargs="+", default=list(ENCODERS), choices=list(ENCODERS), metavar="NAME")
+    parser.add_argument("--sets", nargs="+", default=list(LONG), choices=list(LONG))
+    parser.add_argument("--output", type=Path, default=OUTPUT, metavar="FILE")
+    parser.add_argument("--no-whole", action="store_true", help="leave the whole collection out")
+    parser.add_argument("--cost", action="store_true", help="time the encoders, too; wants a quiet machine")
+    given = parser.parse_args(arguments)
+    given.work.mkdir(parents=True, exist_ok=True)
+    figures: dict[str, Any] = {"format": "carrel-encoders/1", "budget": BUDGET, "encoders": {}, "rows": {}}
+    if given.output.exists():
+        figures = json.loads(given.output.read_text())
+    figures["manifest"] = {**manifest(ROOT, []), "command": "python benchmarks/encoders.py --data DIR --work FOLDER"}
+    for name in sorted(given.encoders, key=lambda name: name != BASELINE):
+        evaluate(name, given, figures)
+        given.output.write_text(json.dumps(figures) + "\n")
+    if given.cost:
+        timed = cost(given.encoders, load_dataset(given.data / TIMED[0]))
+        for name, found in timed.items():
+            figures["encoders"][name]["cost"] = found
+        given.output.write_text(json.dumps(figures) + "\n")
+
+
+if __name__ == "__main__":
+    main()
