@@ -30,7 +30,7 @@ from carrel.embeddings.blending import Blended
 from carrel.embeddings.late import LateChunking, SituatedChunks
 from carrel.embeddings.minilm import MiniLM
 from carrel.embeddings.multi_vector import SalientTokens, SentenceLandmarks
-from carrel.evaluation.bootstrap import bootstrap_mean, bootstrap_difference
+from carrel.evaluation.bootstrap import bootstrap_difference, bootstrap_mean
 from carrel.evaluation.datasets import Dataset, Question, load_dataset
 from carrel.retrieval.chunking import ChunkingOptions, chunk_document
 from carrel.types import Chunk, Document
@@ -236,9 +236,10 @@ def evaluate(name: str, given: argparse.Namespace, figures: dict[str, Any]) -> N
         rows = {"set": measure(questions, queries, made[set_name], "")}
         if not given.no_whole:
             rows["whole"] = measure(questions, queries, whole, f"{wanted.index(set_name)}/")
-        base = figures["rows"].get(set_name) if name != BASELINE else None
+        known = given.work / f"{BASELINE}.{set_name}.json"  # question by question, for paired differences
         if name == BASELINE:
-            figures["rows"][set_name] = rows
+            known.write_text(json.dumps(rows))
+        base = json.loads(known.read_text()) if name != BASELINE else None
         kept[set_name] = {scope: summary(found, base[scope] if base else None) for scope, found in rows.items()}
         said = {scope: {key: round(value["mean"], 3) for key, value in found.items() if key != "questions"}
                 for scope, found in kept[set_name].items()}  # fmt: skip
@@ -257,7 +258,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--cost", action="store_true", help="time the encoders, too; wants a quiet machine")
     given = parser.parse_args(arguments)
     given.work.mkdir(parents=True, exist_ok=True)
-    figures: dict[str, Any] = {"format": "carrel-encoders/1", "budget": BUDGET, "encoders": {}, "rows": {}}
+    figures: dict[str, Any] = {"format": "carrel-encoders/1", "budget": BUDGET, "encoders": {}}
     if given.output.exists():
         figures = json.loads(given.output.read_text())
     figures["manifest"] = {**manifest(ROOT, []), "command": "python benchmarks/encoders.py --data DIR --work FOLDER"}

@@ -217,6 +217,6 @@ def test_a_changed_encoder_is_refused_until_reindex(tmp_path) -> None:
             library.search("When does the ferry leave?")
         library.reindex()
         assert library.search("When does the ferry leave?")[0].document_id == "ferry"
-    with carrel.open(tmp_path / "lib", encoder=LateChunking(overlap=10)) as library:
-        with pytest.raises(EncoderMismatchError):
-            library.search("When does the ferry leave?")
+    other = carrel.open(tmp_path / "lib", encoder=LateChunking(overlap=10))
+    with other as library, pytest.raises(EncoderMismatchError):
+        library.search("When does the ferry leave?")

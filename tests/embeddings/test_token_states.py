@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -29,7 +31,7 @@ def test_windows_cover_every_token_with_the_overlap_asked_for(length, room, data
         assert 0 <= window.start < window.stop <= length and window.stop - window.start == min(room, length)
         covered[window] += 1
     assert (covered > 0).all()
-    for one, other in zip(windows, windows[1:], strict=False):
+    for one, other in pairwise(windows):
         assert one.stop - other.start >= overlap and one.start < other.start
 
 

@@ -1,0 +1,152 @@
+"""The tables of encoders in docs/embeddings.md, and a plot, from benchmarks/results.
+
+    python benchmarks/encoders.py --data DIR --work FOLDER --cost   # measures benchmarks/results/encoders.json
+    python scripts/embeddings_figures.py                            # draws docs/assets/encoders.svg
+
+The tables are written by scripts/generate_docs.py, which takes them from here.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+ROOT = Path(__file__).resolve().parents[1]
+ENCODERS = ROOT / "benchmarks" / "results" / "encoders.json"
+FIGURE = ROOT / "docs" / "assets" / "encoders.svg"
+NOT_MEASURED = "Not measured yet."
+BASELINE = "plain_256"
+SETS = ("qmsum", "squality", "squad")
+NAMES = {
+    "plain_256": ("`MiniLM()` on chunks of 256 tokens", "the baseline"),
+    "plain": ("`MiniLM()`", "the default: questions that a sentence or a paragraph answers"),
+    "no_prefix": ("`MiniLM()` without headings", "for comparison"),
+    "late_256": ("`LateChunking(window=256, overlap=32)`", "long talk, little structure"),
+    "late_512": ("`LateChunking(overlap=64)`", "the longest window at little cost"),
+    "late_512_half": ("`LateChunking()`", "every token in the middle of a window"),
+    "late_spread": ("`LateChunking(window=256, overlap=32, spread=0.5)`", "evidence that runs over several chunks"),
+    "late_document": (
+        "`LateChunking(window=256, overlap=32, document_weight=0.2)`",
+        "which document, before which part",
+    ),
+    "situated": ("`SituatedChunks()`", "small collections: a pass a chunk"),
+    "blended": ("`Blended()`", "meetings and other long documents, beside short ones"),
+    "landmarks": ("`SentenceLandmarks(overlap=64)`", "single sentences in long chunks"),
+    "salient_tokens": ("`SalientTokens(overlap=64)`", "models trained for late interaction"),
+    "extended": ("`LateChunking(ExtendedMiniLM(window=4096))`", "for comparison: a window that was not trained"),
+}
+
+
+def figures() -> dict[str, Any] | None:
+    """What was measured; None where nothing is."""
+    return json.loads(ENCODERS.read_text(encoding="utf-8")) if ENCODERS.exists() else None
+
+
+def points(value: dict[str, Any] | None, *, change: bool) -> str:
+    """A share in percent, or what it differs from the baseline's in points, with its interval."""
+    if value is None:
+        return ""
+    if not change or "change" not in value:
+        return f"{100 * value['mean']:.1f}"
+    by = value["change"]
+    return f"{100 * by['mean']:+.1f} [{100 * by['low']:+.1f}, {100 * by['high']:+.1f}]"
+
+
+def encoder_rows(found: dict[str, Any], columns: list[tuple[str, str, str]]) -> list[list[str]]:
+    """An encoder a row: its cost, and a column for each (set, scope, metric)."""
+    rows = []
+    for name, (shown, _) in NAMES.items():
+        measured = found["encoders"].get(name)
+        if measured is None:
+            continue
+        cells = []
+        for set_name, scope, metric in columns:
+            value = measured.get(set_name, {}).get(scope, {}).get(metric)
+            cells.append(points(value, change=name != BASELINE))
+        rows.append([shown, *cells])
+    return rows
+
+
+def quality() -> str:
+    """What is found in long documents, and which document, beside plain chunks of 256 tokens."""
+    found = figures()
+    if found is None:
+        return NOT_MEASURED
+    from generate_docs import table
+
+    inside = [(name, "set", "own") for name in ("qmsum", "squad")] + [
+        (name, "whole", "span") for name in ("qmsum", "squad")
+    ]
+    header = ("Encoder", *(f"{name}, {'its document' if scope == 'set' else 'whole'}" for name, scope, _ in inside))
+    first = table(header, encoder_rows(found, inside))
+    of_documents = [(name, "whole", "document") for name in SETS]
+    second = table(("Encoder", *(name for name, _, _ in of_documents)), encoder_rows(found, of_documents))
+    base = found["encoders"][BASELINE]
+    counts = ", ".join(f"{name} {base[name]['set']['questions']}" for name in SETS)
+    made = found["manifest"]
+    note = f"Questions: {counts}. `{made['command']}` on {made['cores']} cores, {made['cpu']}, commit {made['commit'][:12]}."
+    return (
+        "![What encoders add to plain chunks](assets/encoders.svg)\n\n"
+        "Span recall in 1,000 tokens, percent; below the first row the difference in points with its 95 % interval:\n\n"
+        f"{first}\n\nThe best chunk is of the right document, whole collection:\n\n{second}\n\n{note}"
+    )
+
+
+def cost() -> str:
+    """What each encoder costs, and for whom it is."""
+    found = figures()
+    if found is None:
+        return NOT_MEASURED
+    from generate_docs import table
+
+    rows = []
+    for name, (shown, whom) in NAMES.items():
+        measured = found["encoders"].get(name)
+        if measured is None:
+            continue
+        timed = measured.get("cost")
+        speed = [f"{timed['ratio']:.2f}", f"{timed['tokens_a_second']:,}"] if timed else ["", ""]
+        rows.append([shown, *speed, f"{measured['vectors_a_chunk']:g}", whom])
+    return table(("Encoder", "Time, plain 256 = 1", "Tokens a second", "Vectors a chunk", "For"), rows)
+
+
+def draw(figure: Figure) -> None:
+    """Differences of span recall with their intervals, an encoder a line, a panel a set."""
+    found = figures()
+    assert found is not None
+    from carrel.evaluation.figures import FAINT, INK
+
+    names = [name for name in NAMES if name in found["encoders"] and name != BASELINE]
+    for axes, name in zip(figure.subplots(1, 2, sharey=True), ("qmsum", "squad"), strict=True):
+        for place, encoder in enumerate(names):
+            by = found["encoders"][encoder][name]["set"]["own"]["change"]
+            colour = "#1f6f54" if by["low"] > 0 else "#b03a2e" if by["high"] < 0 else "#777777"
+            ends = [[100 * (by["mean"] - by["low"])], [100 * (by["high"] - by["mean"])]]
+            axes.errorbar([100 * by["mean"]], [place], xerr=ends, fmt="o", color=colour, capsize=3, markersize=5)
+        axes.axvline(0, color="#999999", linewidth=0.8)
+        axes.set_title(f"{name}: span recall in 1,000 tokens", fontsize=9, color=INK, loc="left")
+        axes.set_yticks(range(len(names)), names)
+        axes.set_ylim(len(names) - 0.5, -0.5)
+        axes.grid(axis="x", color=FAINT, linewidth=0.6)
+        axes.spines[["top", "right", "left"]].set_visible(False)
+        axes.tick_params(length=0, colors=INK, labelsize=8)
+    figure.supxlabel("points above plain chunks of 256 tokens, 95 % intervals", fontsize=9)
+    figure.tight_layout()
+
+
+def main() -> None:
+    """Draw the plot."""
+    if figures() is None:
+        raise SystemExit(f"{ENCODERS} is missing: run benchmarks/encoders.py first")
+    from carrel.evaluation.figures import write_figure
+
+    write_figure(FIGURE, (10, 3.6), draw, dpi=150)
+    print(f"drawn: {FIGURE.name}")
+
+
+if __name__ == "__main__":
+    main()
