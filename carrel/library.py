@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from carrel.generation.base import Generator
     from carrel.retrieval.doctor import Check
     from carrel.retrieval.filters import Where
+    from carrel.retrieval.indexes.choice import VectorSearch
     from carrel.retrieval.ingest import Source
     from carrel.retrieval.progress import ProgressCallback
     from carrel.retrieval.store.documents import DocumentInfo
@@ -49,12 +50,13 @@ def open(  # noqa: A001 -- carrel.open reads as it should
     *,
     tenant: str = "local",
     collection: str = "default",
-    encoder: ChunkEncoder | None = None,
+    encoder: ChunkEncoder | str | None = None,
     tokenizer: Tokenizer | None = None,
     read_only: bool = False,
     create: bool = True,
     durability: Durability = "normal",
     mode: str = DEFAULT_MODE,
+    vectors: str | VectorSearch = "float32",
 ) -> Library:
     """Open a library, making it when there is none.
 
@@ -62,12 +64,14 @@ def open(  # noqa: A001 -- carrel.open reads as it should
     ----------
     path : the library's folder; it holds ``carrel.db``.
     tenant, collection : whose documents, and which set of them. Nothing reaches across.
-    encoder : turns text into vectors; the shipped all-MiniLM-L6-v2 by default.
+    encoder : turns text into vectors; the shipped all-MiniLM-L6-v2 by default. A text names one: a folder, or the
+        address of a server with its model (carrel.embeddings.choose.encoder_of).
     tokenizer : counts budgets where no generator is named, whatever the encoder; all-MiniLM-L6-v2's by default.
     read_only : never write.
     create : make the library when it is missing.
     durability : "normal" survives a crash of the process, "full" also a power loss.
     mode : what a call does that names none: "fast" (no reader), "balanced" or "thorough".
+    vectors : as what they are held in memory to be searched: "float32", "int8", "binary", or a VectorSearch.
 
     Raises
     ------
@@ -84,6 +88,7 @@ def open(  # noqa: A001 -- carrel.open reads as it should
         create=create,
         durability=durability,
         mode=mode,
+        vectors=vectors,
     )
 
 
@@ -96,14 +101,16 @@ class Library:
         *,
         tenant: str = "local",
         collection: str = "default",
-        encoder: ChunkEncoder | None = None,
+        encoder: ChunkEncoder | str | None = None,
         tokenizer: Tokenizer | None = None,
         read_only: bool = False,
         create: bool = True,
         durability: Durability = "normal",
         mode: str = DEFAULT_MODE,
+        vectors: str | VectorSearch = "float32",
     ) -> None:
-        from carrel.embeddings.minilm import MiniLM
+        from carrel.embeddings.choose import encoder_of
+        from carrel.retrieval.indexes.choice import vector_search
         from carrel.retrieval.store.store import Scope, Store
 
         for name, value in (("tenant", tenant), ("collection", collection)):
@@ -111,10 +118,12 @@ class Library:
                 raise InputError(f"the {name} must be a name, not {value!r}")
         self.path, self.tenant, self.collection = library_folder(path), tenant, collection
         self.mode = make_mode(mode).name
+        encoder = encoder_of(encoder) if isinstance(encoder, str) else encoder
         check_kind("an encoder", encoder, ChunkEncoder)
         check_kind("a tokenizer", tokenizer, Tokenizer)
-        self.encoder: ChunkEncoder = encoder or MiniLM()
+        self.encoder: ChunkEncoder = encoder or encoder_of("shipped")
         self.tokenizer: Tokenizer = tokenizer or shipped_tokenizer()
+        self._vectors = vector_search(vectors, self.encoder)
         self._store = Store(self.path, create=create, read_only=read_only, durability=durability)
         self._bind(Scope(0, tenant, collection))
 
@@ -122,7 +131,7 @@ class Library:
         from carrel.retrieval.retrievers import Searcher
 
         self._bound = scope
-        self._bound_pipeline = Pipeline(Searcher(self._store, scope, self.encoder))
+        self._bound_pipeline = Pipeline(Searcher(self._store, scope, self.encoder, self._vectors))
 
     @property
     def _scope(self) -> Scope:

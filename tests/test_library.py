@@ -399,7 +399,7 @@ def test_the_place_of_a_library_is_a_path(path: object) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"encoder": "all-mpnet-base-v2"}, "an encoder is an object of carrel.embeddings.base.ChunkEncoder, not 'all"),
+        ({"encoder": "all-mpnet-base-v2"}, "cannot understand the encoder 'all-mpnet-base-v2': it is no"),
         ({"encoder": HashEncoder}, "not the class HashEncoder itself"),
         ({"tokenizer": "words"}, "a tokenizer is an object of carrel.tokens.Tokenizer, not 'words'"),
         ({"durability": "most"}, "durability is one of normal, full, not 'most'"),

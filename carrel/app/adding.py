@@ -54,6 +54,7 @@ def add(
     library: given.LibraryPath = given.LIBRARY,
     tenant: given.Tenant = "local",
     collection: given.Collection = "default",
+    encoder: given.EncoderName = None,
     as_json: given.AsJson = False,
 ) -> None:
     """Add files, folders, or a text from stdin.
@@ -61,7 +62,7 @@ def add(
     What is unchanged since the last time costs nothing. The library is made when there is none. A file that
     cannot be read is listed with the reason and stops nothing.
     """
-    place = Place(library, tenant, collection)
+    place = Place(library, tenant, collection, encoder)
     from carrel.retrieval.reading import storable_path
 
     text_given = bool(id or title or meta)
@@ -114,13 +115,14 @@ def sync(
     library: given.LibraryPath = given.LIBRARY,
     tenant: given.Tenant = "local",
     collection: given.Collection = "default",
+    encoder: given.EncoderName = None,
     as_json: given.AsJson = False,
 ) -> None:
     """Make the library hold a folder as it is now.
 
     Adds what is new or changed, and removes the documents whose files have gone from this folder.
     """
-    place = Place(library, tenant, collection)
+    place = Place(library, tenant, collection, encoder)
     if not folder.is_dir():
         what = "is no folder. To add a file use: carrel add" if folder.exists() else "does not exist. Check the name"
         raise InputError(f"{folder} {what}")
@@ -207,19 +209,20 @@ def reindex(
     library: given.LibraryPath = given.LIBRARY,
     tenant: given.Tenant = "local",
     collection: given.Collection = "default",
+    encoder: given.EncoderName = None,
     as_json: given.AsJson = False,
 ) -> None:
-    """Embed all documents with the shipped encoder, then switch to it.
+    """Embed all documents with the encoder named, or the shipped one, then switch to it.
 
     The old vectors serve until the last new one is written. Interrupted, the same command goes on where it stopped.
     """
-    place = Place(library, tenant, collection)
+    place = Place(library, tenant, collection, encoder)
     with place.to_change() as opened, _resumable(opened, as_json), ingest_progress(quiet) as progress:
         report = opened.reindex(progress=progress)
-        encoder = opened.encoder.name
+        name = opened.encoder.name
     if as_json:
         figures = {"chunks": report.chunks, "embedded": report.embedded, "tokens": report.tokens}
-        emit({"library": str(place.path), "encoder": encoder, **figures, "seconds": round(report.seconds, 3)})
+        emit({"library": str(place.path), "encoder": name, **figures, "seconds": round(report.seconds, 3)})
     elif not quiet:
-        done = f"{rendering.counted(report.embedded, 'chunk')} embedded with {encoder} in {report.seconds:.1f} s."
-        show(done if report.embedded else f"Nothing to do: every chunk has its vector from {encoder}.")
+        done = f"{rendering.counted(report.embedded, 'chunk')} embedded with {name} in {report.seconds:.1f} s."
+        show(done if report.embedded else f"Nothing to do: every chunk has its vector from {name}.")

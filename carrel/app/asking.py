@@ -35,6 +35,7 @@ def ask(
     library: given.LibraryPath = given.LIBRARY,
     tenant: given.Tenant = "local",
     collection: given.Collection = "default",
+    encoder: given.EncoderName = None,
     as_json: given.AsJson = False,
 ) -> None:
     """Answer a question from the documents, with citations.
@@ -44,7 +45,7 @@ def ask(
     When the documents do not seem to hold an answer, it says so and exits with 3.
     """
     search = given.search_options(limit, where, retriever, cutoff, recency, mode)
-    place, generator = Place(library, tenant, collection), given.make_generator(server, model)
+    place, generator = Place(library, tenant, collection, encoder), given.make_generator(server, model)
     with place.to_read() as opened:
         options: AskOptions = {
             **given.context_options(search, budget, order, whole),
@@ -98,6 +99,7 @@ def context(
     library: given.LibraryPath = given.LIBRARY,
     tenant: given.Tenant = "local",
     collection: given.Collection = "default",
+    encoder: given.EncoderName = None,
     as_json: given.AsJson = False,
 ) -> None:
     """Print the passages for a question, inside a token budget, ready for a prompt.
@@ -105,7 +107,7 @@ def context(
     Only the context is printed on stdout; what --explain tells goes to stderr.
     """
     search = given.search_options(limit, where, retriever, cutoff, recency, mode)
-    place = Place(library, tenant, collection)
+    place = Place(library, tenant, collection, encoder)
     with place.to_read() as opened:
         found = opened.context(given.joined(question), **given.context_options(search, budget, order, whole))
         if as_json:
@@ -135,11 +137,12 @@ def search(
     library: given.LibraryPath = given.LIBRARY,
     tenant: given.Tenant = "local",
     collection: given.Collection = "default",
+    encoder: given.EncoderName = None,
     as_json: given.AsJson = False,
 ) -> None:
     """List the passages that fit a question best, with their scores."""
     options = given.search_options(limit, where, retriever, cutoff, recency, mode)
-    place = Place(library, tenant, collection)
+    place = Place(library, tenant, collection, encoder)
     text = given.joined(question)
     with place.to_read() as opened:
         found = opened.search(text, **options)
@@ -168,11 +171,12 @@ def why(
     library: given.LibraryPath = given.LIBRARY,
     tenant: given.Tenant = "local",
     collection: given.Collection = "default",
+    encoder: given.EncoderName = None,
     as_json: given.AsJson = False,
 ) -> None:
     """Follow one document through every stage: why it is in the context, or where it fell out."""
     options = given.search_options(limit, where, retriever, cutoff, recency, mode)
-    with Place(library, tenant, collection).to_read() as opened:
+    with Place(library, tenant, collection, encoder).to_read() as opened:
         id = resolve_single(opened, document)  # noqa: A001
         found = opened.why(id, given.joined(question), **given.context_options(options, budget, order, whole))
     if as_json:

@@ -89,6 +89,7 @@ def flow(
     library: given.LibraryPath = given.LIBRARY,
     tenant: given.Tenant = "local",
     collection: given.Collection = "default",
+    encoder: given.EncoderName = None,
     as_json: given.AsJson = False,
 ) -> None:
     """Answer a question in several steps: read a document to its end, or look further with what was found.
@@ -101,7 +102,7 @@ def flow(
     from carrel import agents
     from carrel.agents.codec import plain
 
-    with Place(library, tenant, collection).to_read() as opened:
+    with Place(library, tenant, collection, encoder).to_read() as opened:
         made = make_flow(name, given.joined(question), _read(opened, name, documents or ()))
         about: dict[str, Any] = {
             "generator": given.make_generator(server, model), "library": opened, "mode": mode.value,

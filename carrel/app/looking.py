@@ -65,13 +65,14 @@ def doctor(
     library: given.LibraryPath = given.LIBRARY,
     tenant: given.Tenant = "local",
     collection: given.Collection = "default",
+    encoder: given.EncoderName = None,
     as_json: given.AsJson = False,
 ) -> None:
     """Check the library's files, its encoder and its indexes.
 
     Exits with 4 when something is not in order; what to do stands beside it.
     """
-    place = Place(library, tenant, collection)
+    place = Place(library, tenant, collection, encoder)
     with place.to_change() if repair else place.to_read() as opened:
         found = opened.doctor(repair=repair)
     if as_json:

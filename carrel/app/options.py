@@ -17,6 +17,7 @@ from carrel.errors import FilterError, InputError
 from carrel.inputs import library_folder, well_formed
 
 if TYPE_CHECKING:
+    from carrel.embeddings.base import ChunkEncoder
     from carrel.generation.base import Generator
     from carrel.options import ContextOptions, SearchOptions
     from carrel.types import Scalar
@@ -63,6 +64,18 @@ Tenant = Annotated[str, typer.Option("--tenant", metavar="NAME", help="Whose doc
 Collection = Annotated[
     str,
     typer.Option("--collection", "-c", metavar="NAME", help="Which set of documents.", rich_help_panel=_LIBRARY),
+]
+EncoderName = Annotated[
+    str | None,
+    typer.Option(
+        "--encoder",
+        metavar="FOLDER|URL#MODEL",
+        envvar="CARREL_ENCODER",
+        help="What turns text into vectors: the folder of a sentence-transformers or ONNX model, or an"
+        " OpenAI-compatible server and its model, such as http://localhost:8000/v1#NAME (its key is taken from"
+        " CARREL_ENCODER_API_KEY). The shipped one by default.",
+        rich_help_panel=_LIBRARY,
+    ),
 ]
 AsJson = Annotated[bool, flag("--json", help="Print one JSON document on stdout.")]
 Question = Annotated[list[str], typer.Argument(metavar="QUESTION", help="Quotes around it are optional.")]
@@ -210,6 +223,15 @@ def make_generator(server: str | None, model: str | None) -> Generator | None:
     from carrel.generation.openai_compatible import OpenAICompatible
 
     return OpenAICompatible(model, server, api_key=os.environ.get("CARREL_API_KEY"))
+
+
+def make_encoder(spec: str | None) -> ChunkEncoder | None:
+    """What turns text into vectors; None for the shipped encoder."""
+    if spec is None:
+        return None
+    from carrel.embeddings.choose import encoder_of
+
+    return encoder_of(spec, api_key=os.environ.get("CARREL_ENCODER_API_KEY"))
 
 
 def _cutoff(text: str | None) -> str | int | None:

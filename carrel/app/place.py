@@ -6,11 +6,12 @@ import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from carrel.app.console import note, shown
+from carrel.app.options import make_encoder
 from carrel.app.rendering import counted
 from carrel.errors import DocumentNotFoundError, InputError, StoreNotFoundError
 from carrel.inputs import library_folder
@@ -23,11 +24,12 @@ _DATABASE = "carrel.db"
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a library is, and whose documents of it are meant."""
+    """Where a library is, whose documents of it are meant, and what turns text into vectors there."""
 
     path: Path
     tenant: str = "local"
     collection: str = "default"
+    encoder: str | None = None
 
     @property
     def exists(self) -> bool:
@@ -35,26 +37,19 @@ class Place:
 
     def to_read(self) -> Library:
         """Open it for questions: nothing is made, and nothing of it is written."""
-        import carrel
-
         self._check()
-        return carrel.open(self.path, tenant=self.tenant, collection=self.collection, read_only=True, create=False)
+        return self._open(read_only=True, create=False)
 
     def to_change(self) -> Library:
         """Open what is there."""
-        import carrel
-
         self._check()
-        return carrel.open(self.path, tenant=self.tenant, collection=self.collection, create=False)
+        return self._open(create=False)
 
     @contextmanager
     def to_fill(self, *, dry_run: bool = False) -> Iterator[Library]:
         """Open it, or make it; a dry run makes nothing."""
-        import carrel
-
-        tenant, collection = self.tenant, self.collection
         if not dry_run:
-            with carrel.open(self.path, tenant=tenant, collection=collection) as library:
+            with self._open() as library:
                 yield library
         elif self.exists:
             with self.to_read() as library:
@@ -62,9 +57,21 @@ class Place:
         else:
             with (
                 tempfile.TemporaryDirectory(prefix="carrel-") as folder,
-                carrel.open(folder, tenant=tenant, collection=collection) as library,
+                replace(self, path=Path(folder))._open() as library,
             ):
                 yield library
+
+    def _open(self, *, read_only: bool = False, create: bool = True) -> Library:
+        import carrel
+
+        return carrel.open(
+            self.path,
+            tenant=self.tenant,
+            collection=self.collection,
+            encoder=make_encoder(self.encoder),
+            read_only=read_only,
+            create=create,
+        )
 
     def _check(self) -> None:
         library_folder(self.path)

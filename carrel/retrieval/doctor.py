@@ -6,18 +6,23 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from time import perf_counter
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import DatabaseError
 
+from carrel.embeddings.base import ChunkEncoder
 from carrel.embeddings.minilm import MiniLM
 from carrel.errors import CarrelError, EncoderMismatchError
 from carrel.retrieval.retrievers import Searcher
 from carrel.retrieval.store import documents as stored
 from carrel.retrieval.store import schema
+from carrel.types import Chunk, Document
 
 _LOW_SPACE_BYTES = 500_000_000
+_PROBE = "The keeper trims the lamps at dusk, and the ferry leaves the pier at nine. "
+_CHUNK_TOKENS, _PROBE_CHUNKS, _PROBE_S = 256, 8, 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +45,11 @@ def examine(searcher: Searcher, *, repair: bool = False) -> list[Check]:
     if repair and searcher.scope.id:
         with searcher.store.write() as connection:
             searcher.lexical.rebuild(connection)
+    encoder = _measured(searcher.encoder)
     with searcher.store.read() as connection:
         checks = [_database(connection)]
         if checks[0].ok:
-            checks += [_version(connection), _encoder(connection, searcher), *_contents(connection, searcher)]
+            checks += [_version(connection), _encoder(connection, searcher, encoder), *_contents(connection, searcher)]
     return [*checks, *_model(searcher), _space(searcher)]
 
 
@@ -64,13 +70,47 @@ def _version(connection: Connection) -> Check:
     return Check("schema", True, f"version {row.value if row else '?'}; this Carrel writes {schema.SCHEMA_VERSION}")
 
 
-def _encoder(connection: Connection, searcher: Searcher) -> Check:
+def _encoder(connection: Connection, searcher: Searcher, facts: Check) -> Check:
+    if not facts.ok:
+        return facts
     try:
         known = stored.check_encoder(connection, searcher.scope, searcher.encoder)
     except EncoderMismatchError as error:
         return Check("encoder", False, str(error), "carrel reindex")
-    name = searcher.encoder.name
-    return Check("encoder", True, f"{name}" if known else f"{name}, with nothing embedded yet")
+    return facts if known else replace(facts, message=f"{facts.message}; with nothing embedded yet")
+
+
+def _measured(encoder: ChunkEncoder) -> Check:
+    """What an encoder is, and the tokens a second that it embeds, of a document in chunks of a common length."""
+    try:
+        rate, length = _tokens_a_second(encoder)
+        facts = (
+            encoder.name,
+            f"{encoder.dimension:,} dimensions",
+            f"window {encoder.window:,} tokens",
+            " and ".join(sorted(encoder.languages)) or "any language",
+            f"about {float(f'{rate:.2g}'):,.0f} tokens/s in chunks of {length}",
+            f"fingerprint {encoder.fingerprint[:12]}",
+        )
+    except CarrelError as error:
+        return Check("encoder", False, str(error), "mend it, or name another encoder")
+    return Check("encoder", True, ", ".join(facts))
+
+
+def _tokens_a_second(encoder: ChunkEncoder) -> tuple[float, int]:
+    """(tokens a second, tokens of a chunk)."""
+    length = min(_CHUNK_TOKENS, encoder.max_chunk_tokens)
+    piece = encoder.tokenizer.truncate(_PROBE * length, length)
+    text = piece * _PROBE_CHUNKS
+    places = range(0, len(text), len(piece))
+    chunks = [Chunk(number, start, start + len(piece), piece) for number, start in enumerate(places)]
+    encoder.encode(Document(piece, id="warm"), [chunks[0]])  # loads what is loaded when first used
+    begun, passes = perf_counter(), 0
+    while not passes or perf_counter() - begun < _PROBE_S:
+        passes += 1
+        encoder.encode(Document(f"{text}\n{passes}", id="probe"), chunks)
+    counted = encoder.tokenizer.count(piece)
+    return passes * len(chunks) * counted / (perf_counter() - begun), counted
 
 
 def _contents(connection: Connection, searcher: Searcher) -> Iterator[Check]:

@@ -16,8 +16,9 @@ from carrel.embeddings.base import ChunkEncoder, Vectors
 from carrel.errors import InputError
 from carrel.retrieval import fusion
 from carrel.retrieval.filters import Where, compile_filter
-from carrel.retrieval.indexes.dense import DenseIndex
+from carrel.retrieval.indexes.choice import VectorSearch
 from carrel.retrieval.indexes.lexical import LexicalIndex
+from carrel.retrieval.indexes.vector import VectorIndex
 from carrel.retrieval.store import documents as stored
 from carrel.retrieval.store import schema
 from carrel.retrieval.store.store import Scope, Store
@@ -176,16 +177,17 @@ class Ranking:
 class Searcher:
     """Searches one collection. Holds the indexes; the store stays the truth of every answer."""
 
-    def __init__(self, store: Store, scope: Scope, encoder: ChunkEncoder) -> None:
+    def __init__(self, store: Store, scope: Scope, encoder: ChunkEncoder, vectors: VectorSearch | None = None) -> None:
         self.store, self.scope, self.encoder = store, scope, encoder
+        self.vectors = vectors or VectorSearch()
         self.lexical = LexicalIndex(scope)
-        self.dense: DenseIndex | None = None
+        self.dense: VectorIndex | None = None
         self._size = (0, 0)  # the change that chunks were counted at, and how many there were
 
-    def follow(self, connection: Connection, encoder_id: int) -> DenseIndex:
+    def follow(self, connection: Connection, encoder_id: int) -> VectorIndex:
         """Bring the dense index to the state that this transaction sees."""
         if self.dense is None or self.dense.encoder_id != encoder_id:
-            self.dense = DenseIndex(self.scope, encoder_id, self.encoder.dimension)
+            self.dense = self.vectors.index(self.scope, encoder_id, self.encoder.dimension)
         self.dense.catch_up(connection)
         return self.dense
 
@@ -258,11 +260,11 @@ class Searcher:
             assert query is not None
             allowed = np.array(stored.chunk_ids(connection, self.scope, where), np.int64) if where else None
             index = self.follow(connection, encoder_id)
-            dense_ids = index.search(query, count, allowed).ids
+            dense_ids = index.search(connection, query, count, allowed).ids
         ids = np.union1d(dense_ids, lexical_ids).astype(np.int64)
         if retriever.needs_dense:
             assert query is not None
-            dense = index.scores(query, ids)
+            dense = index.scores(connection, query, ids)
         seconds["dense"] = time.perf_counter() - started
         lexical_scores = None
         if lexical is not None:

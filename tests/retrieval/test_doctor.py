@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import re
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
+from carrel.embeddings.base import ChunkEncoder, Vectors
+from carrel.embeddings.late import LateChunking
 from carrel.embeddings.minilm import MiniLM
+from carrel.errors import ModelError
 from carrel.library import Library
 from carrel.retrieval import doctor
 from carrel.testing import HashEncoder
 from carrel.tokens import model_folder
-from carrel.types import Document
+from carrel.types import Chunk, Document
 
 
 @pytest.fixture
@@ -118,3 +123,53 @@ def test_a_changed_and_a_missing_model(tmp_path: Path) -> None:
         (folder / "model.onnx").unlink()
         message, remedy = bad(library)["model"]
         assert "model.onnx" in message and remedy == "reinstall carrel"
+
+
+def test_what_the_encoder_is(library: Library) -> None:
+    message = library.doctor()[2].message
+    facts = (
+        r"hash, 16 dimensions, window 512 tokens, any language, about [\d,]+ tokens/s in chunks of 256, fingerprint "
+    )
+    assert re.fullmatch(facts + library.encoder.fingerprint[:12], message)
+    assert doctor._measured(MiniLM(threads=1)).message.startswith(
+        "all-MiniLM-L6-v2, 384 dimensions, window 512 tokens, "
+    )
+
+
+class _Slow(HashEncoder):
+    def encode_texts(self, texts: Sequence[str]) -> Vectors:
+        time.sleep(0.01 * len(texts))
+        return super().encode_texts(texts)
+
+
+def test_the_throughput_is_measured() -> None:
+    rate, length = doctor._tokens_a_second(_Slow())
+    assert length == 256 and 256 / 0.1 < rate <= 256 / 0.01
+
+
+@pytest.mark.parametrize("model", [HashEncoder(8), LateChunking(MiniLM(threads=1), threads=1)])
+def test_what_is_measured_is_a_document_in_chunks(model: ChunkEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[Document, Sequence[Chunk]]] = []
+    encode = type(model).encode
+
+    def noted(self: ChunkEncoder, document: Document, chunks: Sequence[Chunk]) -> list[Vectors]:
+        seen.append((document, chunks))
+        return encode(self, document, chunks)
+
+    monkeypatch.setattr(type(model), "encode", noted)
+    monkeypatch.setattr(doctor, "_PROBE_S", 0.0)
+    rate, _ = doctor._tokens_a_second(model)
+    assert rate > 0 and len(seen) == 2
+    for document, chunks in seen:
+        assert all(document.text[chunk.start : chunk.end] == chunk.text for chunk in chunks)
+    assert len(seen[1][1]) == 8 and seen[1][1][-1].end <= len(seen[1][0].text)
+
+
+class _Broken(HashEncoder):
+    def encode_texts(self, texts: Sequence[str]) -> Vectors:
+        raise ModelError("the weights are gone")
+
+
+def test_an_encoder_that_does_not_work(tmp_path: Path) -> None:
+    with Library(tmp_path, encoder=_Broken()) as library:
+        assert bad(library)["encoder"] == ("the weights are gone", "mend it, or name another encoder")

@@ -35,16 +35,17 @@ WINDOW = 2048
 LONG = 1900  # tokens: some 10 s of a deep model's time
 LAYERS = 24  # a model that writes a token a millisecond keeps vLLM's front end from answering anybody else
 BLOCK = 128  # tokens, of vLLM on the CPU
+SERVING = ("--enable-prompt-tokens-details", "--generation-config", "vllm")
 
 
 class Running:
     """A server process, its address and its model's folder."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, layers: int = LAYERS, serving: tuple[str, ...] = SERVING) -> None:
         command = VLLM / "bin" / "vllm"
         if not command.exists():
             pytest.fail(f"no vLLM in {VLLM}: make it with `bash scripts/vllm_cpu.sh {VLLM}`, as make test-slow does")
-        self.model = make(folder / "tiny", WINDOW, layers=LAYERS)
+        self.model = make(folder / "tiny", WINDOW, layers=layers)
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
@@ -59,8 +60,7 @@ class Running:
         self._output = self.log.open("w")
         self.process = subprocess.Popen(
             [command, "serve", self.model, "--served-model-name", "tiny", "--host", "127.0.0.1", "--port",
-             str(self.port), "--dtype", "float32", "--enforce-eager", "--max-model-len", str(WINDOW),
-             "--enable-prompt-tokens-details", "--generation-config", "vllm"],
+             str(self.port), "--dtype", "float32", "--enforce-eager", "--max-model-len", str(WINDOW), *serving],
             stdout=self._output, stderr=subprocess.STDOUT, env=environment, start_new_session=True,
         )  # fmt: skip
 

@@ -2,44 +2,24 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, bindparam, select
+from sqlalchemy import Connection
 
 from carrel.embeddings.base import Vectors
-from carrel.retrieval.indexes.base import DerivedIndex, Hits
-from carrel.retrieval.store import schema
-from carrel.retrieval.store.store import Scope
-
-_DEAD_SHARE = 0.25
-_ROWS_A_BATCH = 2048  # read from the store, or moved, at a time
-_CACHE = -2048  # KiB, as SQLite writes it
-_VECTORS = (
-    select(schema.vectors.c.chunk_id, schema.vectors.c.vector)
-    .join(schema.chunks, schema.chunks.c.id == schema.vectors.c.chunk_id)
-    .where(
-        schema.chunks.c.collection_id == bindparam("collection"),
-        schema.vectors.c.encoder_id == bindparam("encoder"),
-        schema.vectors.c.chunk_id >= bindparam("first"),
-        schema.vectors.c.chunk_id < bindparam("end"),
-    )
-    .order_by(schema.vectors.c.chunk_id, schema.vectors.c.ordinal)
-)
+from carrel.retrieval.indexes.base import Hits
+from carrel.retrieval.indexes.vector import NOTHING, Ids, Rows, VectorIndex, best, nearest, products
 
 
-class DenseIndex(DerivedIndex):
+class DenseIndex(VectorIndex):
     """Every vector of one collection under one encoder, searched exactly.
 
     Rows are in the order of their chunk ids. Removed rows are masked at once and dropped for good when
     a quarter of the rows are dead. A chunk with several vectors scores as its best one.
 
-    The vectors stand once in memory, in one array that FAISS searches where it is. It grows in place, a batch
-    of rows at a time (``realloc``), so building it needs little more than what stays.
+    The vectors stand once in memory, in one array that FAISS searches where it is.
 
     Reference: Douze et al., "The Faiss library", arXiv 2401.08281.
     """
@@ -47,157 +27,30 @@ class DenseIndex(DerivedIndex):
     name: ClassVar[str] = "dense"
     citation: ClassVar[str] = "Douze et al., The Faiss library, arXiv 2401.08281"
 
-    def __init__(self, scope: Scope, encoder_id: int, dimension: int) -> None:
-        super().__init__(scope)
-        self.encoder_id, self.dimension = encoder_id, dimension
-        self._lock = threading.RLock()
-        self._watermark = 0
-        self._empty()
+    def _rows_of(self, vectors: Vectors) -> tuple[Rows, ...]:
+        return (vectors,)
 
-    def _empty(self) -> None:
-        self._rows: Vectors = np.empty((0, self.dimension), np.float32)
-        self._ids, self._alive = np.empty(0, np.int64), np.empty(0, bool)
-        self._repeated = False
-
-    def watermark(self, connection: Connection) -> int:
-        return self._watermark
-
-    def set_watermark(self, connection: Connection, change_id: int) -> None:
-        self._watermark = change_id
-
-    def clear(self, connection: Connection) -> None:
+    def search(self, connection: Connection, query: Vectors, limit: int, allowed: Ids | None = None) -> Hits:
         with self._lock:
-            self._empty()
-
-    def catch_up(self, connection: Connection) -> None:
-        with self._lock:
-            try:
-                super().catch_up(connection)
-            except BaseException:  # stopped halfway: what was applied would be applied again
-                self.clear(connection)
-                self._watermark = 0
-                raise
-            dead = len(self._ids) - int(self._alive.sum())
-            if dead and dead >= _DEAD_SHARE * len(self._ids):
-                self._drop_dead()
-
-    def _build(self, connection: Connection) -> None:
-        with _passing_through(connection):
-            super()._build(connection)
-
-    def add(self, connection: Connection, first_chunk: int, end_chunk: int) -> None:
-        bounds = {"collection": self.scope.id, "encoder": self.encoder_id, "first": first_chunk, "end": end_chunk}
-        ids = [self._ids]
-        for batch in connection.execute(_VECTORS, bounds).partitions(_ROWS_A_BATCH):
-            rows = np.frombuffer(b"".join(row[1] for row in batch), "<f4").reshape(len(batch), self.dimension)
-            count = len(self._rows)
-            self._rows.resize((count + len(rows), self.dimension), refcheck=False)  # no view outlives the lock
-            self._rows[count:] = rows
-            ids.append(np.fromiter((row[0] for row in batch), np.int64, len(batch)))
-        added = sum(map(len, ids[1:]))
-        self._ids = np.concatenate(ids)
-        self._alive = np.concatenate([self._alive, np.ones(added, bool)])
-        self._repeated = self._repeated or bool((np.diff(self._ids[len(self._ids) - added :]) == 0).any())
-
-    def remove(self, connection: Connection, first_chunk: int, end_chunk: int) -> None:
-        low, high = np.searchsorted(self._ids, (first_chunk, end_chunk))
-        self._alive[low:high] = False
-
-    def __len__(self) -> int:
-        return int(self._alive.sum())
-
-    def _drop_dead(self) -> None:
-        """Move the living rows together, in place."""
-        kept = np.flatnonzero(self._alive)
-        for start in range(0, len(kept), _ROWS_A_BATCH):
-            batch = kept[start : start + _ROWS_A_BATCH]
-            self._rows[start : start + len(batch)] = self._rows[batch]
-        self._rows.resize((len(kept), self.dimension), refcheck=False)
-        self._ids, self._alive = self._ids[kept], np.ones(len(kept), bool)
-        self._repeated = bool((np.diff(self._ids) == 0).any())
-
-    def search(self, query: Vectors, limit: int, allowed: NDArray[np.int64] | None = None) -> Hits:
-        """The best chunks by inner product, among ``allowed`` chunk ids if given (ascending).
-
-        Parameters
-        ----------
-        query : (dimension,), unit length.
-        """
-        with self._lock:
-            mask = self._alive if allowed is None else self._alive & np.isin(self._ids, allowed, assume_unique=False)
-            count = int(mask.sum())
+            mask, count = self._mask(allowed)
             if not count or limit <= 0:
-                return Hits(np.empty(0, np.int64), np.empty(0))
+                return NOTHING
             wanted = limit * 4 if self._repeated else limit + 1
             while True:
                 wanted = min(count, wanted)
-                scores, rows = _nearest(self._rows, query, wanted, mask)
-                hits = _best(self._ids[rows], scores, limit)
+                scores, rows = nearest(self._rows[0], query, wanted, mask)
+                hits = best(self._ids[rows], scores, limit)
                 # rows as good as the last one found may be missing, and so may chunks
                 if wanted == count or (len(hits.ids) == limit and hits.scores[-1] > scores[-1]):
                     return hits
                 wanted *= 4
 
-    def scores(self, query: Vectors, ids: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Inner products with the given chunks; -1 for one that is not indexed."""
+    def scores(self, connection: Connection, query: Vectors, ids: Ids) -> NDArray[np.float64]:
         with self._lock:
-            rows, out = self._rows, np.full(len(ids), -1.0)
-            low, high = np.searchsorted(self._ids, ids, "left"), np.searchsorted(self._ids, ids, "right")
-            live = high > low
-            live[live] = self._alive[low[live]]
-            out[live] = _products(rows[low[live]], query)
+            rows, out = self._rows[0], np.full(len(ids), -1.0)
+            low, high, live = self._places(ids)
+            out[live] = products(rows[low[live]], query)
             if self._repeated:
                 for position in np.nonzero(live)[0]:
-                    out[position] = float(_products(rows[low[position] : high[position]], query).max())
+                    out[position] = float(products(rows[low[position] : high[position]], query).max())
             return out
-
-
-@contextmanager
-def _passing_through(connection: Connection) -> Iterator[None]:
-    """Read without keeping: pages of the database that are read once stay neither mapped nor in the cache."""
-    settings = {"mmap_size": 0, "cache_size": _CACHE}
-    usual = {name: connection.exec_driver_sql(f"PRAGMA {name}").scalar() or 0 for name in settings}
-    _set(connection, settings)
-    try:
-        yield
-    finally:
-        _set(connection, usual)
-
-
-def _set(connection: Connection, settings: Mapping[str, int]) -> None:
-    for name, value in settings.items():
-        connection.exec_driver_sql(f"PRAGMA {name}={value}").close()
-
-
-def _nearest(
-    rows: Vectors, query: Vectors, count: int, mask: NDArray[np.bool_]
-) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """(count,) inner products, best first, and their rows, among those of the mask: what IndexFlatIP does.
-
-    With a mask, though it be full, FAISS goes through the rows on one thread: no slower for one query, and
-    no waiting for threads where cores are busy.
-    """
-    import faiss
-
-    query = np.ascontiguousarray(query, np.float32)
-    scores, found = np.empty(count, np.float32), np.empty(count, np.int64)
-    selector = faiss.IDSelectorBitmap(np.packbits(mask, bitorder="little"))
-    pointers = [faiss.swig_ptr(array) for array in (query, rows, scores, found)]
-    sizes = (rows.shape[1], 1, len(rows), count)
-    faiss.knn_inner_product(pointers[0], pointers[1], *sizes, pointers[2], pointers[3], selector)
-    return scores, found
-
-
-def _products(rows: Vectors, query: Vectors) -> Vectors:
-    """Inner products, each the same to the last bit wherever its row stands (which a BLAS does not promise)."""
-    products: Vectors = np.einsum("ij,j->i", rows, query)
-    return products
-
-
-def _best(ids: NDArray[np.int64], scores: NDArray[np.float32], limit: int) -> Hits:
-    """Best first, ties by id, one entry a chunk."""
-    order = np.lexsort((ids, -scores))
-    ids, scores = ids[order], scores[order]
-    _, first = np.unique(ids, return_index=True)
-    keep = np.sort(first)[:limit]
-    return Hits(ids[keep], scores[keep].astype(np.float64))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from unittest import mock
 
@@ -13,121 +13,41 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from carrel.library import Library
-from carrel.retrieval.filters import Where
-from carrel.retrieval.indexes import dense
-from carrel.retrieval.indexes.base import DerivedIndex, Hits
+from carrel.retrieval.indexes import vector
 from carrel.retrieval.indexes.dense import DenseIndex
-from carrel.retrieval.store import Scope, Store, schema
+from carrel.retrieval.store import Scope
 from carrel.retrieval.store import documents as stored
-from carrel.testing import DerivedIndexConformance, HashEncoder
-from carrel.testing.indexes import Shelf, check_hits
+from carrel.testing import HashEncoder
+from carrel.testing.indexes import check_hits
 from carrel.types import Chunk, Document
+from tests.retrieval.indexes.vector_cases import (
+    DIMENSION,
+    Collection,
+    VectorIndexConformance,
+    check_exact,
+    live_through,
+    naive,
+    unit,
+)
 
-DIMENSION = 8
-Rows = dict[int, np.ndarray]  # chunk id -> (its vectors, dimension)
 
-
-class TestDenseIndex(DerivedIndexConformance):
+class TestDenseIndex(VectorIndexConformance):
     def make(self, scope: Scope, encoder_id: int, dimension: int) -> DenseIndex:
         return DenseIndex(scope, encoder_id, dimension)
-
-    def search(self, index: DerivedIndex, shelf: Shelf, connection, limit: int, where: Where | None = None) -> Hits:
-        assert isinstance(index, DenseIndex)
-        allowed = np.array(stored.chunk_ids(connection, shelf.scope, where), np.int64) if where else None
-        return index.search(shelf.encoder.encode_queries([self.question])[0], limit, allowed)
-
-    def oracle(self, shelf: Shelf, texts: Mapping[int, str]) -> dict[int, float]:
-        query = shelf.encoder.encode_queries([self.question])[0]
-        return {key: float(shelf.encoder.encode_queries([text])[0] @ query) for key, text in texts.items()}
-
-
-class Collection:
-    """Random vectors written straight to the store."""
-
-    def __init__(self, folder: Path) -> None:
-        self.store = Store(folder)
-        scope = self.store.scope("local", "default", create=True)
-        assert scope
-        self.scope, self.encoder = scope, HashEncoder(DIMENSION)
-        with self.store.write() as connection:
-            self.encoder_id = stored.adopt_encoder(connection, scope, self.encoder)
-        self.index = DenseIndex(scope, self.encoder_id, DIMENSION)
-        self.rows: Rows = {}
-
-    def put(self, key: str, vectors: list[np.ndarray]) -> None:
-        document = Document("x" * len(vectors), id=key, metadata={"key": key})
-        chunks = [Chunk(n, n, n + 1, "x") for n in range(len(vectors))]
-        item = stored.Prepared(document, "hash", chunks, [f"{key}{n}" for n in range(len(vectors))], vectors)
-        with self.store.write() as connection:
-            stored.insert_documents(connection, self.scope, self.encoder_id, [item])
-            self._read(connection)
-
-    def remove(self, *keys: str) -> None:
-        with self.store.write() as connection:
-            stored.remove_documents(connection, self.scope, keys)
-            self._read(connection)
-
-    def _read(self, connection) -> None:
-        found: dict[int, list[np.ndarray]] = {}
-        table = schema.vectors
-        for row in connection.execute(table.select().order_by(table.c.chunk_id, table.c.ordinal)):
-            found.setdefault(row.chunk_id, []).append(np.frombuffer(row.vector, "<f4"))
-        self.rows = {key: np.stack(vectors) for key, vectors in found.items()}
-
-    def follow(self) -> DenseIndex:
-        with self.store.read() as connection:
-            self.index.catch_up(connection)
-        return self.index
 
 
 @pytest.fixture
 def collection(tmp_path: Path) -> Iterator[Collection]:
-    made = Collection(tmp_path)
+    made = Collection(tmp_path, DenseIndex)
     yield made
     made.store.close()
 
 
-def unit(source: np.random.Generator, *shape: int) -> np.ndarray:
-    array = source.standard_normal((*shape, DIMENSION)).astype(np.float32)
-    return array / np.linalg.norm(array, axis=-1, keepdims=True)
-
-
-def naive(rows: Rows, query: np.ndarray) -> dict[int, float]:
-    return {key: float((vectors @ query).max()) for key, vectors in rows.items()}
-
-
 @given(data=st.data(), several=st.booleans())
 def test_any_history_answers_as_a_plain_search(tmp_path_factory, data, several: bool) -> None:
-    collection = Collection(tmp_path_factory.mktemp("dense"))
-    source = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
-    pool = unit(source, 6)  # few vectors, so that many are equal
+    collection = Collection(tmp_path_factory.mktemp("dense"), DenseIndex)
     try:
-        for _ in range(data.draw(st.integers(1, 12))):
-            keys = [f"d{n}" for n in range(6)]
-            key = data.draw(st.sampled_from(keys))
-            if data.draw(st.booleans()) or not collection.rows:
-                chunks = [
-                    np.concatenate([unit(source, source.integers(0, 3)), pool[source.integers(0, 6, 1)]])
-                    if several
-                    else pool[source.integers(0, 6, 1)]
-                    for _ in range(source.integers(1, 5))
-                ]
-                collection.put(key, chunks)
-            else:
-                collection.remove(key)
-            if data.draw(st.booleans()):
-                collection.follow()
-        index = collection.follow()
-        query = unit(source)
-        expected = naive(collection.rows, query)
-        assert len(index) == sum(len(vectors) for vectors in collection.rows.values())
-        for limit in (0, 1, 3, 500):
-            check_hits(index.search(query, limit), expected, limit, 1e-5)
-        ids = np.array(sorted(collection.rows), np.int64)
-        assert np.allclose(index.scores(query, ids), [expected[int(i)] for i in ids], atol=1e-5)
-        allowed = ids[source.random(len(ids)) < 0.5]
-        narrowed = {key: score for key, score in expected.items() if key in allowed}
-        check_hits(index.search(query, 3, allowed), narrowed, 3, 1e-5)
+        check_exact(collection, live_through(collection, data, several))
     finally:
         collection.store.close()
 
@@ -139,7 +59,7 @@ def test_a_chunk_with_very_many_vectors_does_not_crowd_out_the_others(collection
     crowd /= np.linalg.norm(crowd, axis=1, keepdims=True)
     collection.put("crowd", [crowd])
     collection.put("others", [unit(source, 1) for _ in range(8)])
-    hits = collection.follow().search(query, 5)
+    hits = collection.search(query, 5)
     check_hits(hits, naive(collection.rows, query), 5, 1e-5)
 
 
@@ -151,11 +71,12 @@ def test_scores_of_equal_rows_are_equal_to_the_last_bit(dimension: int) -> None:
     index = DenseIndex(Scope(1, "t", "c"), 1, dimension)
     rows = source.standard_normal((101, dimension)).astype(np.float32)
     rows[::2] = row
-    index._rows, index._ids, index._alive = rows, np.arange(101, dtype=np.int64), np.ones(101, bool)
+    index._rows, index._ids, index._alive = (rows,), np.arange(101, dtype=np.int64), np.ones(101, bool)
+    connection = mock.Mock()  # it reads nothing
     for count in (101, 100, 64, 7, 3, 2, 1):
-        scores = index.scores(query, np.arange(count, dtype=np.int64))
+        scores = index.scores(connection, query, np.arange(count, dtype=np.int64))
         assert len(set(scores[::2].tolist())) == 1, count
-        assert scores[0] == index.scores(query, np.array([100]))[0]
+        assert scores[0] == index.scores(connection, query, np.array([100]))[0]
 
 
 def test_removed_rows_are_dropped_for_good_when_many(collection: Collection) -> None:
@@ -165,24 +86,24 @@ def test_removed_rows_are_dropped_for_good_when_many(collection: Collection) -> 
     index = collection.follow()
     collection.remove("d0")
     collection.follow()
-    assert (len(index), len(index._rows)) == (7, 8)
+    assert (len(index), len(index._rows[0])) == (7, 8)
     collection.remove("d1", "d5")
     collection.follow()
-    assert (len(index), len(index._rows)) == (5, 5)
+    assert (len(index), len(index._rows[0])) == (5, 5)
     query = unit(source)
-    check_hits(index.search(query, 5), naive(collection.rows, query), 5, 1e-5)
+    check_hits(collection.search(query, 5), naive(collection.rows, query), 5, 1e-5)
     collection.put("d9", [unit(source, 1)])
-    check_hits(collection.follow().search(query, 9), naive(collection.rows, query), 9, 1e-5)
+    check_hits(collection.search(query, 9), naive(collection.rows, query), 9, 1e-5)
 
 
 def test_a_chunk_that_is_not_indexed_scores_lowest(collection: Collection) -> None:
     source = np.random.default_rng(3)
-    assert collection.follow().scores(unit(source), np.array([1, 2])).tolist() == [-1, -1]
+    assert collection.scores(unit(source), np.array([1, 2])).tolist() == [-1, -1]
     collection.put("a", [unit(source, 1)])
     collection.put("b", [unit(source, 1)])
     collection.remove("a")
     query = unit(source)
-    scores = collection.follow().scores(query, np.array([1, 2, 3]))
+    scores = collection.scores(query, np.array([1, 2, 3]))
     assert (scores[0], scores[2]) == (-1, -1)
     assert scores[1] == pytest.approx(naive(collection.rows, query)[2], abs=1e-5)
 
@@ -209,9 +130,9 @@ def test_an_interrupted_catch_up_leaves_no_half_state(collection: Collection, er
     with mock.patch.object(index, "add", stopped), pytest.raises(error):
         collection.follow()
     query = unit(source)
-    check_hits(collection.follow().search(query, 9), naive(collection.rows, query), 9, 1e-5)
+    check_hits(collection.search(query, 9), naive(collection.rows, query), 9, 1e-5)
     collection.remove("b")
-    check_hits(collection.follow().search(query, 9), naive(collection.rows, query), 9, 1e-5)
+    check_hits(collection.search(query, 9), naive(collection.rows, query), 9, 1e-5)
     assert len(index) == 3
 
 
@@ -230,7 +151,7 @@ def test_a_new_index_reads_what_is_there_not_how_it_came_to_be(collection: Colle
 def test_it_is_built_in_batches_and_holds_each_vector_once(
     collection: Collection, monkeypatch: pytest.MonkeyPatch, vectors_a_chunk: int
 ) -> None:
-    monkeypatch.setattr(dense, "_ROWS_A_BATCH", 64)
+    monkeypatch.setattr(vector, "_ROWS_A_BATCH", 64)
     source = np.random.default_rng(12)
     for number in range(10):
         collection.put(f"d{number}", [unit(source, vectors_a_chunk) for _ in range(100)])
@@ -239,14 +160,15 @@ def test_it_is_built_in_batches_and_holds_each_vector_once(
     count = 1000 * vectors_a_chunk
     assert len(read.call_args_list) == -(-count // 64)
     assert max(len(call.args[0]) for call in read.call_args_list) == 64 * DIMENSION * 4
-    assert (index._rows.nbytes, index._ids.nbytes, len(index)) == (count * DIMENSION * 4, count * 8, count)
-    assert index._rows.base is None
+    assert (index._rows[0].nbytes, index._ids.nbytes, len(index)) == (count * DIMENSION * 4, count * 8, count)
+    assert index._rows[0].base is None
+    assert index.size_bytes == count * (DIMENSION * 4 + 8 + 1)
     query = unit(source)
-    check_hits(index.search(query, 50), naive(collection.rows, query), 50, 1e-5)
+    check_hits(collection.search(query, 50), naive(collection.rows, query), 50, 1e-5)
     collection.remove("d0", "d4", "d9")  # enough to move the others together, in batches
     collection.put("new", [unit(source, 2)])
-    assert collection.follow()._rows.nbytes == (700 * vectors_a_chunk + 2) * DIMENSION * 4
-    check_hits(index.search(query, 800), naive(collection.rows, query), 800, 1e-5)
+    assert collection.follow()._rows[0].nbytes == (700 * vectors_a_chunk + 2) * DIMENSION * 4
+    check_hits(collection.search(query, 800), naive(collection.rows, query), 800, 1e-5)
 
 
 def test_building_needs_little_more_memory_than_the_vectors(tmp_path: Path) -> None:
