@@ -87,8 +87,8 @@ class Fit:
     """Ask how many passages a prompt can take besides its own; the reply is a ``Fitted``.
 
     Passages are taken in their order while prompt and reply fit the generator's window, each whole but for the last,
-    which is cut at the end of a sentence; with ``whole``, only where it is the first, too. ``limit`` is the most
-    tokens of them, where the window is larger.
+    which is cut at the end of a sentence; with ``whole``, only where it is the first, too. Within a sentence only
+    the first is cut. ``limit`` is the most tokens of them, where the window is larger.
     """
 
     prompt: Prompt

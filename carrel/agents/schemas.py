@@ -125,7 +125,10 @@ def _check_bounds(value: Any, schema: Schema, where: str) -> None:
 
 def shown(value: object) -> str:
     """A value as a message repeats it: short, on one line, and in ASCII, so that its tokens are bounded."""
-    said = ascii(value) if not isinstance(value, int) or abs(value) < 10**18 else "a huge number"
+    try:
+        said = ascii(value) if not isinstance(value, int) or abs(value) < 10**18 else "a huge number"
+    except (RecursionError, ValueError):  # nested, or a number, beyond what Python writes
+        said = "something huge"
     return said if len(said) <= _SHOWN else f"{said[: _SHOWN - 3]}..."
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from carrel.agents.fitting import part
 from carrel.agents.signatures import DEFAULT_TOKENS, Result, Signature, Tool
-from carrel.errors import BudgetError, DocumentNotFoundError, InputError
+from carrel.errors import BudgetError, DocumentNotFoundError, EmptyQuestionError, InputError
 from carrel.retrieval.merging import keeping, tight
 from carrel.retrieval.packing import SEPARATOR, render
 from carrel.retrieval.sentences import split_sentences
@@ -109,7 +109,10 @@ class _Reading:
     def _search(self, arguments: Mapping[str, Any]) -> Result:
         question, budget = arguments["question"], arguments.get("budget", self.budget)
         room = budget - max(_A_PLACE, budget // 8)  # the places of passages are not counted in a context
-        context = self.library.context(question, budget=room)
+        try:
+            context = self.library.context(question, budget=room)
+        except EmptyQuestionError:
+            raise InputError("the question has no words to look for. Call search again with some.") from None
         if not context.passages:
             return Result("Nothing was found. Try other words, or see what there is with list.")
         passages = list(context.passages)

@@ -103,7 +103,7 @@ def test_what_is_left_and_what_is_wanted_is_said() -> None:
 
 def test_a_flow_may_go_on_without_money() -> None:
     done = run(_stubborn(), generator=FakeGenerator("r"), budget=Budget(calls=2))
-    assert done.result == ["r", "r", "the budget of 2 calls is spent"]
+    assert done.result == ["r", "r", "the budget of 2 calls is spent, with 4 tokens"]
 
 
 def test_time_that_is_spent_ends_the_next_call() -> None:

@@ -64,3 +64,10 @@ def test_a_bug_of_a_tool_is_an_error() -> None:
 def test_what_is_told_is_shortened() -> None:
     tool = Tool("halve", "", HALVE.parameters, run=_halved, shorten=lambda text: text[:9])
     assert tool.call({}) == "halve was" and tool.call({"n": 7}) == "only even" and tool.call({"n": 8}) == "4"
+
+
+def test_what_a_client_does_to_a_schema_is_its_own_affair() -> None:
+    for said in (HALVE.as_openai()["function"]["parameters"], HALVE.as_mcp()["inputSchema"]):
+        said["properties"]["n"]["type"] = "string"
+        said["required"].append("m")
+    assert HALVE.call({"n": 8}) == "4"

@@ -109,7 +109,7 @@ def test_a_search_that_finds_nothing_says_so(tmp_path: Path) -> None:
 
 def test_a_search_without_words_or_with_no_room_says_so(library: carrel.Library) -> None:
     search = named(library)["search"]
-    assert "question is empty" in search.call({"question": "?!"})
+    assert "no words to look for" in search.call({"question": "?!"})
     with carrel.open(library.path, mode="fast", collection="dense") as dense:
         dense.add_text("x" * 40 + "y" * 400, id="dense", title="A title of some words")
         said = named(dense)["search"].call({"question": "x" * 40, "budget": 64})
