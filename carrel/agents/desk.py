@@ -70,20 +70,21 @@ class Desk:
         return f"{self.generator.name} {getattr(self.generator, 'model', None) or ''} {self.mode}"
 
     def source(self, request: Request) -> str:
-        """What a reply is drawn from besides its request: which documents the library holds, or what encodes texts."""
+        """What a reply is drawn from besides its request: the documents of the library, or what encodes texts."""
         if self.library is None:
             return ""
         if isinstance(request, (Retrieve, Read)):
             return self._state
         encoder = self.library.encoder
-        return encoder.fingerprint if isinstance(request, Embed) and isinstance(encoder, TextEncoder) else ""
+        is_encoded = isinstance(request, Embed) and isinstance(encoder, TextEncoder)
+        return f"encoder:{digest(encoder.fingerprint)}" if is_encoded else ""
 
     @cached_property
     def _state(self) -> str:
         """A fingerprint of the library, as it was when the run first asked for it."""
         assert self.library is not None
         documents = [(info.id, info.characters, info.added_at) for info in self.library.documents()]
-        return digest([self.library.encoder.fingerprint, sorted(documents)])
+        return f"library:{digest([self.library.encoder.fingerprint, sorted(documents)])}"
 
     def perform(self, request: Request) -> Any:
         """The reply to a request other than an Ask, which the driver puts to the generator."""

@@ -95,8 +95,9 @@ class RunOptions(TypedDict, total=False):
     mode : which models score and check: "fast", "balanced" or "thorough"; by default that of the library.
     concurrency : the most requests under way at once (8).
     budget : tokens, calls and seconds that may be spent, by all flows together.
-    journal : a file that keeps every reply, so that the same run, begun again, asks for nothing twice.
-    watch : called with ``Happened`` as steps end, and as text comes in.
+    journal : a file that keeps every reply, so that the same run, begun again, asks for nothing twice. A library that
+        has changed in between is an error; a flow with other arguments is another flow, and begins anew.
+    watch : called with ``Happened`` as steps end, and as text comes in; that of a journal comes in one piece.
     tools : what may be called (carrel.agents.tools); by default those of the library.
     """
 
@@ -173,6 +174,7 @@ def _blocking(begin: Callable[[], Coroutine[Any, Any, list[Run[R]]]]) -> list[Ru
 
 
 def check_concurrency(concurrency: object) -> None:
+    """Raise InputError for what is no number of requests."""
     if isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1:
         raise InputError(f"concurrency is a number of requests, 1 or more, not {concurrency!r}")
 

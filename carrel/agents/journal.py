@@ -43,6 +43,9 @@ _REPLIES: dict[type, Any] = {
 _Key = tuple[str, str]
 _BEGINS = b'{"flow": '
 _FAILED = "failed"
+_SOURCES = {
+    "given": "a document that the flow was given", "library": "the library", "encoder": "the encoder of the library",
+}  # fmt: skip
 
 
 class Journal:
@@ -90,18 +93,18 @@ class Journal:
 
         Parameters
         ----------
-        source : what the reply is drawn from besides the request: the state of the library.
+        source : what the reply is drawn from besides the request, each as kind:fingerprint, such as the library.
 
         Raises
         ------
-        JournalError : another request was answered at this place of the same flow, or from another library.
+        JournalError : another request was answered at this place of the same flow, or from another source.
         """
         kept = self._replies.get((flow_key, path))
         if kept is None or type(request) not in _REPLIES:
             return False, None
         known, reply = kept
         if known != _said(request, source):
-            raise self._diverged(path, known.split(" "), request)
+            raise self._diverged(path, known, request, source)
         try:
             if isinstance(reply, dict) and list(reply) == [_FAILED]:
                 return True, _error(*reply[_FAILED])
@@ -112,12 +115,14 @@ class Journal:
                 " of Carrel. Name another file."
             ) from error
 
-    def _diverged(self, path: str, known: list[str], request: Request) -> JournalError:
-        asked, kind, step = known[0], type(request).__name__, path or "0"
-        if known[:2] == [kind, digest(request)]:
+    def _diverged(self, path: str, known: str, request: Request, source: str) -> JournalError:
+        asked, before, now = known.partition(" ")[0], known.split(" ")[2:], source.split()
+        kind, step = type(request).__name__, path or "0"
+        changed = [each.partition(":")[0] for each in (*before, *now) if each not in before or each not in now]
+        if changed and (asked == kind or changed[0] == "given"):
             return JournalError(
-                f"the library has changed since {self.path} was written: what was found at step {step} may be there no"
-                " more. Take a new journal to begin again."
+                f"{_SOURCES.get(changed[0], 'something')} has changed since {self.path} was written, by step {step} at"
+                " the latest. Take a new journal to begin again."
             )
         what = f"{kind} with other content" if asked == kind else f"{asked}, where there is {kind} now"
         return JournalError(
@@ -215,11 +220,31 @@ def _reason(error: Exception) -> str:
 
 
 def key_of(flow: Flow[Any], generator: str) -> str:
-    """What the replies to a flow are kept under: its name, its arguments, and who answers."""
+    """What the replies to a flow are kept under: its name, its arguments, and who answers.
+
+    Of texts it is where they stand, and not what they say: one that has changed is an error (``given_to``).
+    """
     try:
-        return f"{flow.name} {digest([generator, dict(flow.arguments)])}"
+        return f"{flow.name} {digest([generator, _named(dict(flow.arguments))])}"
     except InputError as error:
         raise InputError(f"{flow.name}: {error}. Flows with a journal take plain values and documents.") from error
+
+
+def given_to(flow: Flow[Any]) -> str:
+    """A fingerprint of the documents and passages that a flow was given; empty where there are none."""
+    arguments = dict(flow.arguments)
+    return "" if _named(arguments) == plain(arguments) else f"given:{digest(arguments)}"
+
+
+def _named(value: object) -> Any:
+    """A plain value, in which documents and passages are named by where they stand."""
+    if isinstance(value, Document):
+        return ["document", plain(value.id)]
+    if isinstance(value, Passage):
+        return ["passage", plain(value.document_id), value.start, value.end]
+    if isinstance(value, dict):
+        return {str(key): _named(item) for key, item in value.items()}
+    return [_named(item) for item in value] if isinstance(value, (list, tuple)) else plain(value)
 
 
 def _lock_file(descriptor: int, path: Path) -> None:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from carrel.agents.journal import Journal, key_of
+from carrel.agents.journal import Journal, given_to, key_of
 from carrel.errors import JournalError
 
 if TYPE_CHECKING:
@@ -28,17 +28,18 @@ class Record:
             raise JournalError(f"the journal {journal.path} is closed: nothing could be kept in it. Open it anew.")
         self.journal, self.desk = journal, desk
         self.keys = [] if journal is None else _numbered(key_of(flow, desk.name) for flow in flows)
+        self.given = [""] * len(flows) if journal is None else [given_to(flow) for flow in flows]
         self._failures: dict[int, list[tuple[Due, BaseException]]] = {}
 
     def find(self, number: int, due: Due) -> tuple[bool, Any]:
         """(True, the reply, or the error that the flow survived) where a request of a flow was settled before."""
         if self.journal is None:
             return False, None
-        return self.journal.find(self.keys[number], due.path, due.request, self.desk.source(due.request))
+        return self.journal.find(self.keys[number], due.path, due.request, self._source(number, due))
 
     def keep(self, number: int, due: Due, reply: object) -> None:
         if self.journal is not None:
-            self.journal.keep(self.keys[number], due.path, due.request, reply, self.desk.source(due.request))
+            self.journal.keep(self.keys[number], due.path, due.request, reply, self._source(number, due))
 
     def failed(self, number: int, due: Due, error: BaseException) -> None:
         """A request failed. That is kept only once the flow goes on after it: else it is to be asked again."""
@@ -54,8 +55,11 @@ class Record:
         self._failures[number] = [each for each in failures if id(each[1]) not in causes]
         for due, error in failures:
             if id(error) in causes:
-                source = self.desk.source(due.request)
-                self.journal.keep_failure(self.keys[number], due.path, due.request, error, source)
+                self.journal.keep_failure(self.keys[number], due.path, due.request, error, self._source(number, due))
+
+    def _source(self, number: int, due: Due) -> str:
+        """What a reply is drawn from besides its request."""
+        return f"{self.given[number]} {self.desk.source(due.request)}".strip()
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

@@ -141,11 +141,13 @@ async def test_what_ends_after_the_cancellation_does_no_harm(tmp_path: Path) -> 
 
 
 _INTERRUPTED = """
-import sys, time
+import signal, sys, time
 from carrel.agents import Ask, flow, run
 from carrel.asynchronous import stop_if_cancelled
 from carrel.testing import FakeGenerator
 from carrel.types import Completion, Prompt
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in what a shell runs in the background
 
 @flow()
 def chain():

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from carrel.agents import Ask, Budget, Embed, Fit, Journal, Steps, flow, run, run_many
-from carrel.agents.journal import key_of
+from carrel.agents import Ask, Budget, Embed, Fit, Journal, Retrieve, Steps, flow, run, run_many
+from carrel.agents.journal import given_to, key_of
 from carrel.errors import BudgetSpentError, InputError, JournalError
 from carrel.testing import EchoGenerator, FakeGenerator
 from carrel.types import (
@@ -199,6 +199,21 @@ def test_a_reply_that_cannot_be_read_is_an_error(path: Path, reply: Any) -> None
         run(_chain("a", 3), generator=_echo(), journal=path)
 
 
+@pytest.mark.parametrize("request_", ["", "Ask", "Ask x y z", "Ask  "])
+def test_a_request_that_cannot_be_read_is_another(path: Path, request_: str) -> None:
+    entries = [json.loads(line) for line in _written(path).splitlines()]
+    path.write_text("".join(json.dumps(entry | {"request": request_}) + "\n" for entry in entries))
+    with pytest.raises(JournalError, match=r"another way|something has changed"):
+        run(_chain("a", 3), generator=_echo(), journal=path)
+
+
+def test_another_kind_of_request_is_no_change_of_the_library(path: Path) -> None:
+    with Journal(path) as journal:
+        journal.keep("f", "0", Retrieve("q"), (), "library:1")
+        with pytest.raises(JournalError, match="step 0 was Retrieve, where there is Ask now"):
+            journal.find("f", "0", Ask(Prompt("q")), "")
+
+
 def test_what_cannot_be_opened_is_said(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="a journal is the path of a file, not 5"):
         run(_chain("a", 1), generator=_echo(), journal=5)  # type: ignore[arg-type]
@@ -252,8 +267,9 @@ def test_another_model_has_replies_of_its_own(path: Path) -> None:
 def test_keys_of_plain_values_and_of_those_that_are_none() -> None:
     one, other = Document("text", "d"), Document("texts", "d")
     keys = {key_of(_chain(argument, 1), "g") for argument in ("1", 1, ("1",), {"1": 1}, one, other, None, 1.5)}  # type: ignore[arg-type]
-    assert len(keys) == 8
+    assert len(keys) == 7, "documents are named by their ids"
     assert key_of(_chain({3, 1, "a"}, 1), "g") == key_of(_chain({"a", 1, 3}, 1), "g")  # type: ignore[arg-type]
+    assert given_to(_chain(one, 1)) != given_to(_chain(other, 1)) and given_to(_chain("1", 1)) == ""  # type: ignore[arg-type]
     with pytest.raises(InputError, match=r"_chain: .*Flows with a journal take plain values"):
         key_of(_chain(object(), 1), "g")  # type: ignore[arg-type]
 

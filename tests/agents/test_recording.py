@@ -20,7 +20,7 @@ from carrel.errors import (
     RefusalError,
 )
 from carrel.testing import FakeGenerator, HashEncoder
-from carrel.types import Completion, Document, Prompt, TextEvent
+from carrel.types import Completion, Document, Passage, Prompt, TextEvent
 
 
 @flow()
@@ -157,7 +157,7 @@ def test_a_library_that_has_changed_is_an_error(
             run(_looking(request_), generator=FakeGenerator("r"), library=library, journal=path, budget=few)
         few = Budget(tokens=1)
     change(library)
-    with pytest.raises(JournalError, match=r"the library has changed since .*/j was written: .* at step 0"):
+    with pytest.raises(JournalError, match=r"the library has changed since .*/j was written, by step 0"):
         run(_looking(request_), generator=FakeGenerator("r"), library=library, journal=path)
 
 
@@ -169,8 +169,35 @@ def test_texts_encoded_by_another_encoder_are_an_error(tmp_path: Path, library: 
     path = tmp_path / "j"
     assert run(encoding(), generator=FakeGenerator(), library=library, journal=path).result == (1, 64)
     other = carrel.open(tmp_path / "other", encoder=HashEncoder(32), mode="fast")
-    with other, pytest.raises(JournalError, match="has changed"):
+    with other, pytest.raises(JournalError, match="the encoder of the library has changed"):
         run(encoding(), generator=FakeGenerator(), library=other, journal=path)
+
+
+@flow()
+def _reading(texts: list[Document | Passage]) -> Steps[str]:
+    replies: list[Completion] = []
+    for _ in texts:
+        replies.append((yield Ask(Prompt("a question that does not tell"))))
+    return " ".join(reply.text for reply in replies)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (Document("one", "d"), Document("other", "d")),
+        (Document("one", "d"), Document("one", "d", title="Other")),
+        (Passage("d", 0, 3, "one"), Passage("d", 0, 3, "two")),
+    ],
+)
+def test_a_document_that_was_given_and_has_changed_is_an_error(tmp_path: Path, before: Any, after: Any) -> None:
+    path, same = tmp_path / "j", Document("same", "e")
+    run(_reading([same, before]), generator=FakeGenerator("r"), journal=path)
+    assert run(_reading([same, before]), generator=FakeGenerator([]), journal=path).result == "r r"
+    with pytest.raises(JournalError, match="a document that the flow was given has changed since"):
+        run(_reading([same, after]), generator=FakeGenerator("r"), journal=path)
+    other = FakeGenerator("r")  # another document is another flow
+    assert run(_reading([same, Document("one", "f")]), generator=other, journal=path).result == "r r"
+    assert len(other.prompts) == 2
 
 
 # -- journals and watchers ------------------------------------------------------------------------
