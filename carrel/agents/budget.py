@@ -65,7 +65,7 @@ class Purse:
         if self.seconds_left() == 0:
             raise self.out_of_time()
         if self.budget.calls is not None and self.calls >= self.budget.calls:
-            raise BudgetSpentError(f"the budget of {self.budget.calls:,} calls is spent, with {self.tokens:,} tokens")
+            raise BudgetSpentError(f"the budget of {_calls(self.budget.calls)} is spent, with {self.tokens:,} tokens")
         needed = 0
         if self.budget.tokens is not None:
             needed = generator.prompt_tokens(prompt) + _most_reply(prompt, generator)
@@ -95,3 +95,7 @@ def _most_reply(prompt: Prompt, generator: Generator) -> int:
     """The most tokens of a reply: of the prompt or the generator, whichever is fewer."""
     bounds = [bound for bound in (prompt.max_tokens, getattr(generator, "max_tokens", None)) if bound]
     return min(bounds) if bounds else reply_room(prompt, generator.context_window or 4 * 512)
+
+
+def _calls(count: int) -> str:
+    return f"{count:,} call{'s' if count != 1 else ''}"

@@ -170,6 +170,8 @@ class Desk:
 
 def _by_name(tools: Iterable[Tool]) -> dict[str, Tool]:
     found: dict[str, Tool] = {}
+    if isinstance(tools, (str, Tool)):
+        raise InputError(f"tools is a list of tools, such as library.as_tools(), not {tools!r:.80}")
     for tool in tools:
         check_kind("a tool", tool, Tool)
         if tool.name in found:

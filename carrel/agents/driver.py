@@ -152,9 +152,7 @@ def _whole(runs: list[Run[R]]) -> Run[R]:
 
 def _blocking(begin: Callable[[], Coroutine[Any, Any, list[Run[R]]]]) -> list[Run[R]]:
     """Run on an event loop of its own; in a notebook, which has one, on another thread."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
+    if not _in_a_loop():  # asked first, so that what a run raises has no other error behind it
         return asyncio.run(begin())
     begun: list[tuple[asyncio.AbstractEventLoop, asyncio.Task[Any] | None]] = []
 
@@ -171,6 +169,14 @@ def _blocking(begin: Callable[[], Coroutine[Any, Any, list[Run[R]]]]) -> list[Ru
                 if task is not None and not future.done():
                     loop.call_soon_threadsafe(task.cancel)
             raise
+
+
+def _in_a_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 def check_concurrency(concurrency: object) -> None:

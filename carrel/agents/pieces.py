@@ -29,11 +29,15 @@ def units(texts: Texts) -> tuple[Passage, ...]:
     ------
     InputError : there is no text to read.
     """
-    given: Iterable[object] = [texts] if isinstance(texts, (Document, Passage)) else cast("Iterable[object]", texts)
+    one = isinstance(texts, (Document, Passage, str)) or not isinstance(texts, Iterable)
+    given: Iterable[object] = [texts] if one else cast("Iterable[object]", texts)
     out: list[Passage] = []
     for text in given:
         if not isinstance(text, (Document, Passage)):
-            raise InputError(f"a flow reads documents and passages, such as library.document(id), not {text!r:.80}")
+            raise InputError(
+                "a flow reads documents and passages, such as library.document(id) or carrel.Document(text, id=...),"
+                f" not {text!r:.80}"
+            )
         out += [text] if isinstance(text, Passage) else _units(text)
     out = [unit for unit in out if unit.text.strip()]
     if not out:

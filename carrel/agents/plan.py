@@ -77,7 +77,7 @@ class Plan:
     trace: Trace
 
     def __str__(self) -> str:
-        calls = f"{self.calls:,} calls ({self.in_a_row:,} in a row)"
+        calls = f"{self.calls:,} call{'s' if self.calls != 1 else ''} ({self.in_a_row:,} in a row)"
         parts = [f"about {calls}", f"{self.tokens_in:,} tokens in", f"{self.tokens_out:,} out"]
         if self.cost is not None:
             parts.append(f"cost {self.cost:.4g}")

@@ -256,7 +256,7 @@ class _Reading:
         def run(arguments: Mapping[str, Any]) -> str:
             with self._lock:
                 kept = list(dict.fromkeys(reversed(notes)))
-            query = set(_words(arguments.get("query", "")))
+            query = set(_words(arguments.get("question", "")))
             scored = [(len(query.intersection(_words(note))), note) for note in kept]
             found = [note for score, note in sorted(scored, key=lambda pair: -pair[0]) if score or not query]
             return self._recalled(found) if found else "No note was kept that has these words." if query else "No note."
@@ -264,7 +264,7 @@ class _Reading:
         query = {"type": "string", "description": "words that the notes have; all notes where it is not given"}
         return self._tool(
             "recall", "Recall the notes that were kept, the closest to a query and the newest first.",
-            {"query": query}, [], run, repeatable=True,
+            {"question": query}, [], run, repeatable=True,
         )  # fmt: skip
 
     def _recalled(self, found: Sequence[str]) -> str:

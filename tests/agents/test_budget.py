@@ -97,7 +97,7 @@ def test_a_call_waits_where_those_under_way_may_leave_enough() -> None:
 def test_what_is_left_and_what_is_wanted_is_said() -> None:
     with pytest.raises(BudgetSpentError, match="of a budget of 12 tokens 10 are left; the next call may take 11"):
         run(_asking([[(1, 10)], [(1, 10)]]), generator=FakeGenerator("r"), budget=Budget(tokens=12))
-    with pytest.raises(BudgetSpentError, match="the budget of 1 calls is spent"):
+    with pytest.raises(BudgetSpentError, match="the budget of 1 call is spent"):
         run(_asking([[(1, 1)], [(1, 1)]]), generator=FakeGenerator("r"), budget=Budget(calls=1))
 
 

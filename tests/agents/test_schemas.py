@@ -41,11 +41,12 @@ def test_what_is_allowed_is_given_as_it_is_meant() -> None:
 @pytest.mark.parametrize(
     ("wrong", "told"),
     [
-        ([], "it is an object, not []"), ({}, "name is missing"), ({"name": None}, "name is a text, not None"),
+        ([], "the arguments are a JSON object, not []"),
+        ({}, "name is missing"), ({"name": None}, "name is a text, not None"),
         ({"name": "a"}, "name has at least 2 characters, not 1"),
         ({"name": "abcdef"}, "name has at most 5 characters, not 6"),
         ({"name": 12}, "name is a text, not 12"), ({"name": True}, "name is a text, not True"),
-        ({"count": 0}, "count has at least 1, not 0"), ({"count": 10}, "count has at most 9, not 10"),
+        ({"count": 0}, "count is at least 1, not 0"), ({"count": 10}, "count is at most 9, not 10"),
         ({"count": True}, "count is a whole number, not True"), ({"count": "1"}, "count is a whole number, not '1'"),
         ({"count": 1.5}, "count is a whole number, not 1.5"),
         ({"count": float("inf")}, "count is a whole number, not inf"),
@@ -54,7 +55,7 @@ def test_what_is_allowed_is_given_as_it_is_meant() -> None:
         ({"exact": 1}, "exact is true or false, not 1"),
         ({"order": "left"}, "order is one of 'up', 'down', not 'left'"),
         ({"tags": "x"}, "tags is a list, not 'x'"), ({"tags": [1]}, "tags[0] is a text, not 1"),
-        ({"tags": []}, "tags has at least 1 items, not 0"), ({"tags": ["x"] * 3}, "tags has at most 2 items, not 3"),
+        ({"tags": []}, "tags is empty"), ({"tags": ["x"] * 3}, "tags has at most 2 items, not 3"),
         ({"place": {}}, "place.page is missing"), ({"place": {"page": "x"}}, "place.page is a whole number"),
         ({"place": {"sheet": 1}}, "there is no 'sheet' in place; it takes page"), ({"size": 1}, "there is no 'size'"),
     ],

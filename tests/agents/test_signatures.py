@@ -44,7 +44,8 @@ def test_a_tool_of_ones_own() -> None:
     ("arguments", "told"),
     [
         ({}, "n is missing"), ({"n": None}, "n is a whole number, not None"), ({"n": "8"}, "not '8'"),
-        ({"n": 8, "m": 1}, "there is no 'm'; it takes n"), ("{", "it is an object, not '{'"), ([8], "an object"),
+        ({"n": 8, "m": 1}, "there is no 'm'; it takes n"),
+        ("{", "the arguments are a JSON object, not '{'"), ([8], "a JSON object"),
         ('{"n":' * 9999, "an object"),
     ],
 )  # fmt: skip
