@@ -46,7 +46,7 @@ def test_a_tool_of_ones_own() -> None:
         ({}, "n is missing"), ({"n": None}, "n is a whole number, not None"), ({"n": "8"}, "not '8'"),
         ({"n": 8, "m": 1}, "there is no 'm'; it takes n"),
         ("{", "the arguments are a JSON object, not '{'"), ([8], "a JSON object"),
-        ('{"n":' * 9999, "an object"),
+        ('{"n":' * 9999, "a JSON object"),
     ],
 )  # fmt: skip
 def test_wrong_arguments_are_told_in_words(arguments: Any, told: str) -> None:
