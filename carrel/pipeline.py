@@ -166,7 +166,7 @@ class Pipeline:
         wanted = limit if reading.reranker is None else max(limit, reading.depth)
         query: Vectors | None = None
         if retriever.needs_dense:
-            query = self.searcher.encoder.encode_queries([question])[0]
+            query = self.searcher.encoder.encode_query(question)
             trail.add("embed", 1, 1, details={"encoder": self.searcher.encoder.name})
         with self.searcher.store.read() as connection:
             ranking = self.searcher.rank(

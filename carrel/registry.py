@@ -32,7 +32,14 @@ def methods() -> list[Method]:
     """All methods, by kind in the order of the pipeline. Importing them is put off until this is called."""
     from carrel.agents import FLOWS, ReaderWorker
     from carrel.compression.provence import ProvencePruner
+    from carrel.embeddings.blending import Blended
+    from carrel.embeddings.late import LateChunking, SituatedChunks
+    from carrel.embeddings.matryoshka import Matryoshka
     from carrel.embeddings.minilm import MiniLM
+    from carrel.embeddings.multi_vector import SalientTokens, SentenceLandmarks
+    from carrel.embeddings.onnx_folder import OnnxEncoder
+    from carrel.embeddings.openai_compatible import OpenAIEmbeddings
+    from carrel.embeddings.sentence_transformers import SentenceTransformerEncoder
     from carrel.generation.extractive import ExtractiveGenerator
     from carrel.generation.openai_compatible import OpenAICompatible
     from carrel.generation.reader import ReaderGenerator
@@ -45,14 +52,19 @@ def methods() -> list[Method]:
     from carrel.retrieval.cutoff import AdaptiveK, FixedK, Threshold
     from carrel.retrieval.indexes.dense import DenseIndex
     from carrel.retrieval.indexes.lexical import LexicalIndex
+    from carrel.retrieval.indexes.quantised import BinaryIndex, FunnelIndex, Int8Index
     from carrel.retrieval.retrievers import RETRIEVERS
 
     generators = [
         ReaderGenerator, ExtractiveGenerator, ReaderWorker, OpenAICompatible, VLLMEngine, TransformersGenerator
     ]  # fmt: skip
+    encoders = [
+        MiniLM, LateChunking, SituatedChunks, Blended, SentenceLandmarks, SalientTokens, Matryoshka,
+        SentenceTransformerEncoder, OpenAIEmbeddings, OnnxEncoder,
+    ]  # fmt: skip
     kinds: list[tuple[str, list[Any]]] = [
-        ("encoder", [MiniLM]),
-        ("index", [DenseIndex, LexicalIndex]),
+        ("encoder", encoders),
+        ("index", [DenseIndex, Int8Index, BinaryIndex, FunnelIndex, LexicalIndex]),
         ("retriever", list(RETRIEVERS.values())),
         ("reranker", [ReaderReranker, CrossEncoderReranker]),
         ("cutoff", [AdaptiveK, FixedK, Threshold]),

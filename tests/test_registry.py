@@ -26,9 +26,17 @@ from carrel.retrieval.retrievers import RETRIEVERS, Retriever
 
 HOMES = (
     "carrel.agents.reader_worker",
+    "carrel.embeddings.blending",
+    "carrel.embeddings.late",
+    "carrel.embeddings.matryoshka",
     "carrel.embeddings.minilm",
+    "carrel.embeddings.multi_vector",
+    "carrel.embeddings.onnx_folder",
+    "carrel.embeddings.openai_compatible",
+    "carrel.embeddings.sentence_transformers",
     "carrel.retrieval.indexes.dense",
     "carrel.retrieval.indexes.lexical",
+    "carrel.retrieval.indexes.quantised",
     "carrel.retrieval.retrievers",
     "carrel.retrieval.cutoff",
     "carrel.generation.extractive",

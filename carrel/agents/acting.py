@@ -9,7 +9,7 @@ from typing import Any
 
 from carrel.agents.base import Ask, Fit, Fitted, Steps
 from carrel.agents.schemas import shown, strict
-from carrel.agents.signatures import Signature
+from carrel.agents.signatures import Signature, loaded
 from carrel.agents.tasks import DATA, MARKS
 from carrel.errors import ContextOverflowError
 from carrel.generation.extractive import ABSTENTION
@@ -30,6 +30,8 @@ UNUSABLE = "Your last reply could not be used: {why}. Reply with one JSON object
 LEFT_OUT = "Some passages of earlier calls are left out for want of room. Call again for what is still needed."
 FORGOTTEN = "The first calls are left out for want of room."
 NO_ROOM = "What it returned is left out for want of room."
+_MOST_BRACES = 50  # from which a JSON object is tried to be read
+_DEEPEST = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,7 @@ class Action:
     @property
     def call(self) -> str:
         """The call on one line, by which two are the same."""
-        return f"{self.tool} {json.dumps(self.arguments, sort_keys=True, ensure_ascii=False)}"
+        return well_formed(f"{self.tool} {json.dumps(self.arguments, sort_keys=True, ensure_ascii=False)}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,13 +112,7 @@ def read_reply(text: str, *, closing: bool) -> Action | str:
     ------
     ValueError : it is neither; says why.
     """
-    start = text.find("{")
-    if start < 0:
-        raise ValueError("it holds no JSON object")
-    try:
-        found, _ = json.JSONDecoder().raw_decode(text, start)
-    except (ValueError, RecursionError):
-        raise ValueError("its JSON object is not whole, or is none") from None
+    found = _found(text)
     tool, answer = found.get("tool"), found.get("answer")
     if tool and answer:
         raise ValueError("it has both a tool and an answer")
@@ -124,12 +120,49 @@ def read_reply(text: str, *, closing: bool) -> Action | str:
         raise ValueError("it calls a tool, and no further tool can be called")
     if tool and isinstance(tool, str):
         arguments = found.get("arguments") or {}
+        if isinstance(arguments, str):  # as chat servers send them
+            arguments = loaded(arguments)
         if not isinstance(arguments, Mapping):
             raise ValueError("its arguments are no JSON object")
+        if not _is_flat(arguments):
+            raise ValueError(f"its arguments are nested more than {_DEEPEST} levels deep")
         return Action(well_formed(tool), arguments)
     if not isinstance(answer, str) or not answer.strip():
         raise ValueError(f"it has no answer{'' if closing else ' and no tool'} that is a text")
     return well_formed(answer.strip())
+
+
+def _found(text: str) -> Mapping[str, Any]:
+    """The first JSON object of a text that has a tool or an answer; models think aloud before, in braces, too."""
+    found: list[Mapping[str, Any]] = []
+    start, decoder = text.find("{"), json.JSONDecoder()
+    if start < 0:
+        raise ValueError("it holds no JSON object")
+    for _ in range(_MOST_BRACES):
+        try:
+            value, end = decoder.raw_decode(text, start)
+        except (ValueError, RecursionError):
+            end = start + 1
+        else:
+            if "tool" in value or "answer" in value:
+                return value  # type: ignore[no-any-return]
+            found.append(value)
+        start = text.find("{", end)
+        if start < 0:
+            break
+    if not found:
+        raise ValueError("its JSON object is not whole, or is none")
+    return found[0]
+
+
+def _is_flat(value: object) -> bool:
+    """Whether a value is nested no deeper than can be written down wherever it goes."""
+    level = [value]
+    for _ in range(_DEEPEST):
+        inner = [item for each in level if isinstance(each, list) for item in each]
+        inner += [item for each in level if isinstance(each, Mapping) for item in each.values()]
+        level = inner
+    return not level
 
 
 def example_of(tool: Signature, question: str, step: int) -> str:

@@ -32,6 +32,13 @@ MOST_REPLY_TOKENS = 512
 """Kept free for a reply where a prompt names no number; a quarter of a small window."""
 
 
+def _check_prompt(request: str, prompt: object) -> None:
+    if not isinstance(prompt, Prompt):
+        raise InputError(
+            f"{request} takes a carrel.types.Prompt, such as Prompt(question, passages), not {prompt!r:.80}"
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Ask:
     """Put a prompt to the generator; the reply is a carrel.types.Completion.
@@ -43,6 +50,9 @@ class Ask:
     prompt: Prompt
     example: str = ""
     stream: bool = False
+
+    def __post_init__(self) -> None:
+        _check_prompt("Ask", self.prompt)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +69,10 @@ class Retrieve:
     where: Where | None = None
     mode: str = ""
     retriever: str = ""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.query, str):
+            raise InputError(f"Retrieve takes the text to search for, not {self.query!r:.80}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,14 +101,17 @@ class Fit:
     """Ask how many passages a prompt can take besides its own; the reply is a ``Fitted``.
 
     Passages are taken in their order while prompt and reply fit the generator's window, each whole but for the last,
-    which is cut at the end of a sentence; with ``whole``, only where it is the first, too. ``limit`` is the most
-    tokens of them, where the window is larger.
+    which is cut at the end of a sentence; with ``whole``, only where it is the first, too. Within a sentence only
+    the first is cut. ``limit`` is the most tokens of them, where the window is larger.
     """
 
     prompt: Prompt
     passages: tuple[Passage, ...]
     limit: int | None = None
     whole: bool = False
+
+    def __post_init__(self) -> None:
+        _check_prompt("Fit", self.prompt)
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +189,9 @@ class FlowFunction(Generic[P, R]):
         self.name: str = function.__name__
         functools.update_wrapper(self, function)
         self._signature = inspect.signature(function)
+
+    def __repr__(self) -> str:
+        return f"{self.name}, which makes a flow when it is called"
 
     def __call__(self, *arguments: P.args, **keywords: P.kwargs) -> Flow[R]:
         bound = self._signature.bind(*arguments, **keywords)

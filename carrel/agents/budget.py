@@ -20,7 +20,8 @@ class Budget:
 
     Parameters
     ----------
-    tokens : of prompts and replies together. No call is made that could go beyond it.
+    tokens : of prompts and replies together. No call is made that could go beyond it, if replies keep to the most
+        tokens that the prompt or the generator names.
     calls : of the generator.
     seconds : from the beginning of the run; what is under way then is stopped.
 
@@ -64,7 +65,8 @@ class Purse:
         if self.seconds_left() == 0:
             raise self.out_of_time()
         if self.budget.calls is not None and self.calls >= self.budget.calls:
-            raise BudgetSpentError(f"the budget of {self.budget.calls:,} calls is spent")
+            raise BudgetSpentError(f"the budget of {_calls(self.budget.calls)} is spent, with {self.tokens:,} tokens")
+        needed = 0
         if self.budget.tokens is not None:
             needed = generator.prompt_tokens(prompt) + _most_reply(prompt, generator)
             if self.tokens + sum(self._reserved.values()) + needed > self.budget.tokens:
@@ -74,7 +76,7 @@ class Purse:
                 raise BudgetSpentError(
                     f"of a budget of {most:,} tokens {most - self.tokens:,} are left; the next call may take {needed:,}"
                 )
-            self._reserved[id(call)] = needed
+        self._reserved[id(call)] = needed
         self.calls += 1
         return True
 
@@ -85,10 +87,15 @@ class Purse:
             self.tokens += reply.usage.total_tokens if isinstance(reply, Completion) else reserved
 
     def out_of_time(self) -> BudgetSpentError:
-        return BudgetSpentError(f"the budget of {self.budget.seconds:g} seconds is spent")
+        spent = f"{self.calls:,} calls and {self.tokens:,} tokens"
+        return BudgetSpentError(f"the budget of {self.budget.seconds:g} seconds is spent, with {spent}")
 
 
 def _most_reply(prompt: Prompt, generator: Generator) -> int:
     """The most tokens of a reply: of the prompt or the generator, whichever is fewer."""
     bounds = [bound for bound in (prompt.max_tokens, getattr(generator, "max_tokens", None)) if bound]
     return min(bounds) if bounds else reply_room(prompt, generator.context_window or 4 * 512)
+
+
+def _calls(count: int) -> str:
+    return f"{count:,} call{'s' if count != 1 else ''}"

@@ -5,23 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from carrel.agents.base import Fit, Fitted, Score, Steps, flow
+from carrel.agents.base import Score, Steps, flow
 from carrel.agents.pieces import Texts, halves, piece_beside, units
-from carrel.agents.reducing import check_tokens
-from carrel.agents.replying import (
-    Note,
-    Written,
-    ask_in_form,
-    carrying,
-    gathered,
-    note_of,
-    read_number,
-    words,
-    write,
-    write_with_sign,
-)
-from carrel.agents.tasks import ANSWER_FROM_NOTES, CHOICE, ENOUGH, NOTES
-from carrel.errors import ContextOverflowError, InputError, RefusalError
+from carrel.agents.quotations import says_nothing
+from carrel.agents.reducing import as_written, check_tokens, skipped, together
+from carrel.agents.replying import Note, Written, note_of, write, write_with_sign
+from carrel.agents.tasks import ANSWER_FROM_NOTES, ENOUGH, NOTES
+from carrel.agents.voting import voted
+from carrel.errors import CarrelError, ContextOverflowError, InputError, RefusalError
 from carrel.options import check_question
 from carrel.types import Passage, Prompt
 
@@ -34,11 +25,12 @@ class Chained:
 
     Attributes
     ----------
-    answer : the manager's, with citations in the text that was read.
+    answer : the manager's, with citations in the text that was read; abstained where no worker noted anything.
     notes : what each worker passed on, in the order of reading; with "both", of the chain whose answer was chosen.
     pieces : how many pieces were read; ``stopped_early`` where the rest was left unread.
-    skipped : pieces that a worker declined to read, as their first words.
-    candidates : with "both", the answers of the two directions.
+    skipped : pieces that could not be read, as their first words and why; with "both", a direction without an
+        answer, or why none of two was chosen.
+    candidates : with "both", the answers of the two directions, or of the one that has one.
     """
 
     answer: Written
@@ -69,12 +61,13 @@ def chain_of_agents(
     direction : "forwards", "backwards", or "both", where the better of the two answers is chosen.
     notes_tokens : the most tokens of a worker's notes.
     piece_tokens : the most tokens of a piece; by default all that the window holds.
-    least_relevance : leave out what scores less than this for the question, 0 to 1, before anything is read.
+    least_relevance : what scores less than this for the question, 0 to 1, is left unread.
     early_exit : stop when a worker says that its notes are enough.
 
     Raises
     ------
-    InputError : nothing to read, or an unknown direction. RefusalError : the manager declines.
+    InputError : nothing to read, or an unknown direction. ContextOverflowError : the question fills the window.
+    RefusalError : the manager declines, or no worker reads any piece; with "both", in both directions.
     """
     question = check_question(question)
     check_tokens(notes_tokens=notes_tokens, piece_tokens=piece_tokens)
@@ -88,8 +81,23 @@ def chain_of_agents(
     settings = (notes_tokens, piece_tokens, early_exit)
     if direction != "both":
         return (yield from _chain(question, left, direction == "backwards", *settings))
-    chains: list[Chained] = yield [_chain(question, left, backwards, *settings) for backwards in (False, True)]
-    return (yield from _chosen(question, chains))
+    both: list[Chained | CarrelError] = yield [_tried(_chain(question, left, way, *settings)) for way in (False, True)]
+    chains = [each for each in both if isinstance(each, Chained)]
+    failed = [each for each in both if isinstance(each, CarrelError)]
+    if not chains:
+        raise failed[0]
+    answers = tuple(chain.answer for chain in chains)
+    place, why = yield from voted(question, answers)
+    reports = (*(f"one direction has no answer: {error}" for error in failed), *([why] if why else []))
+    return replace(chains[place], skipped=(*chains[place].skipped, *reports), candidates=answers)
+
+
+def _tried(chain: Steps[Chained]) -> Steps[Chained | CarrelError]:
+    """One way through the text; or why it has no answer, which is no reason to lose that of the other."""
+    try:
+        return (yield from chain)
+    except (RefusalError, ContextOverflowError) as error:
+        return error
 
 
 def _chain(
@@ -97,7 +105,8 @@ def _chain(
 ) -> Steps[Chained]:
     """One way through the text, and the manager's answer."""
     notes: list[Note] = []
-    skipped: list[str] = []
+    unread: list[str] = []
+    failure: CarrelError | None = None
     note, enough = Note(), False
     waiting = [left]  # texts still to be read, the next one last
     while waiting and not enough:
@@ -106,38 +115,24 @@ def _chain(
         waiting += [fitted.left] if fitted.left else []
         try:
             signed, said = yield from write_with_sign(_with(prompt, note, fitted.taken), ENOUGH)
-        except ContextOverflowError:  # whoever serves the model counts otherwise
-            parts = halves(fitted.taken, backwards=backwards)
-            if not parts:
-                raise
-            waiting += parts
-            continue
-        except RefusalError:
-            skipped.append(fitted.taken[0].text.strip()[:80])
+        except (RefusalError, ContextOverflowError) as error:
+            parts = halves(fitted.taken, backwards=backwards) if isinstance(error, ContextOverflowError) else []
+            waiting += parts  # whoever serves the model counts otherwise
+            failure = error
+            unread += [] if parts else [skipped(replace(prompt, passages=fitted.taken), error)]
             continue
         enough = early_exit and signed
-        if not said.abstained and said.text.strip():
+        if not (said.abstained or says_nothing(said.text)) and said.text.strip():
             note = note_of(said)
         notes.append(note)
-    prompt = yield from carrying(Prompt(question, task=ANSWER_FROM_NOTES), note)
-    answer = yield from write(prompt, stream=True)
-    return Chained(answer, tuple(notes), len(notes), bool(waiting), tuple(skipped))
+    if failure is not None and not notes:
+        raise failure
+    answer = as_written(Note())  # where nobody noted anything, there is nothing to answer from
+    if note.text.strip():
+        prompt = yield from together(Prompt(question, task=ANSWER_FROM_NOTES), [note])
+        answer = yield from write(prompt, stream=True)
+    return Chained(answer, tuple(notes), len(notes), bool(waiting), tuple(unread))
 
 
 def _with(prompt: Prompt, note: Note, piece: tuple[Passage, ...]) -> Prompt:
     return replace(prompt, passages=(*note.evidence, *piece), notes=(note.text,) if note.text else ())
-
-
-def _chosen(question: str, chains: list[Chained]) -> Steps[Chained]:
-    """The chain whose answer stands: the only one there is, the one both gave, or the one that is chosen."""
-    answers = tuple(chain.answer for chain in chains)
-    said = [chain for chain in chains if not chain.answer.abstained and chain.answer.text.strip()]
-    best = (said or chains)[0]
-    if len(said) > 1 and len({words(answer.text) for answer in answers}) > 1:
-        texts, evidence = gathered(note_of(answer) for answer in answers)
-        numbered = tuple(f"Answer {number}: {text}" for number, text in enumerate(texts, start=1))
-        prompt = Prompt(question, task=CHOICE, notes=numbered, kind="choice", max_tokens=16)
-        fitted: Fitted = yield Fit(prompt, evidence, whole=True)
-        prompt = replace(prompt, passages=fitted.taken)
-        best = chains[(yield from ask_in_form(prompt, read_number(len(answers)), example="1")) - 1]
-    return replace(best, candidates=answers)

@@ -112,7 +112,7 @@ def clustered(
         reached.answer,
         tuple(Cluster(group, each.note) for group, each in zip(groups, made, strict=True)),
         sum(reading.prompt_tokens for reading in readings),
-        reached.prompt_tokens,
+        reached.answer.prompt_tokens,
         (*skipped, *reached.unmerged),
     )
 

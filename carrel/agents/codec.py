@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import inspect
 import json
@@ -17,7 +18,8 @@ from carrel.errors import InputError
 
 
 def plain(value: object) -> Any:
-    """A value as JSON holds it: dataclasses as mappings, tuples as lists, arrays as lists of numbers.
+    """A value as JSON holds it: dataclasses as mappings, tuples as lists, arrays as lists of numbers;
+    an empty one as its shape.
 
     Raises
     ------
@@ -32,13 +34,15 @@ def plain(value: object) -> Any:
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, np.ndarray):
-        return value.tolist()
+        return value.tolist() if value.size else {"shape": list(value.shape)}
     if isinstance(value, (set, frozenset)):
         return sorted((plain(item) for item in value), key=lambda item: json.dumps(item, sort_keys=True))
     if isinstance(value, Sequence) and not isinstance(value, (bytes, bytearray)):
         return [plain(item) for item in value]
-    if inspect.isfunction(value) or inspect.isclass(value):
-        return f"{value.__module__}.{value.__qualname__}"
+    if isinstance(value, functools.partial):
+        return [plain(value.func), plain(value.args), plain(value.keywords)]
+    if inspect.isroutine(value) or inspect.isclass(value):  # methods, too: what they are bound to is not looked at
+        return f"{value.__module__ or 'builtins'}.{value.__qualname__}"
     raise InputError(f"{value!r:.80} cannot be kept in a journal: a {type(value).__name__} is no plain value")
 
 
@@ -65,7 +69,7 @@ def restored(kind: Any, value: Any) -> Any:
     if origin is list:
         return [restored(arguments[0], item) for item in value]
     if kind is np.ndarray:
-        return np.asarray(value, np.float32)
+        return np.zeros(value["shape"], np.float32) if isinstance(value, dict) else np.asarray(value, np.float32)
     return value
 
 

@@ -6,9 +6,11 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from carrel.agents.base import Ask, Bind, Call, Embed, Fit, Pack, Read, Request, Retrieve, Score
+from carrel.agents.codec import digest
 from carrel.agents.fitting import fit
 from carrel.agents.packing import pack
 from carrel.agents.signatures import Result, Tool
+from carrel.embeddings.base import TextEncoder
 from carrel.errors import InputError
 from carrel.generation.answering import check_generator
 from carrel.inputs import check_kind
@@ -21,7 +23,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from carrel.compression.base import Pruner
-    from carrel.embeddings.base import TextEncoder
     from carrel.generation.base import Generator
     from carrel.library import Library
     from carrel.options import ContextOptions
@@ -67,6 +68,23 @@ class Desk:
     def name(self) -> str:
         """Who answers, scores and binds: what a journal keeps replies under."""
         return f"{self.generator.name} {getattr(self.generator, 'model', None) or ''} {self.mode}"
+
+    def source(self, request: Request) -> str:
+        """What a reply is drawn from besides its request: the documents of the library, or what encodes texts."""
+        if self.library is None:
+            return ""
+        if isinstance(request, (Retrieve, Read)):
+            return self._state
+        encoder = self.library.encoder
+        is_encoded = isinstance(request, Embed) and isinstance(encoder, TextEncoder)
+        return f"encoder:{digest(encoder.fingerprint)}" if is_encoded else ""
+
+    @cached_property
+    def _state(self) -> str:
+        """A fingerprint of the library, as it was when the run first asked for it."""
+        assert self.library is not None
+        documents = [(info.id, info.characters, info.added_at) for info in self.library.documents()]
+        return f"library:{digest([self.library.encoder.fingerprint, sorted(documents)])}"
 
     def perform(self, request: Request) -> Any:
         """The reply to a request other than an Ask, which the driver puts to the generator."""
@@ -127,8 +145,6 @@ class Desk:
         return tuple(map(float, self._reranker.checked_scores(request.question, request.passages)))
 
     def _embed(self, request: Embed) -> NDArray[np.float32]:
-        from carrel.embeddings.base import TextEncoder
-
         if self._encoder is None:
             own = self.library.encoder if self.library else None
             if not isinstance(own, TextEncoder):
@@ -154,6 +170,8 @@ class Desk:
 
 def _by_name(tools: Iterable[Tool]) -> dict[str, Tool]:
     found: dict[str, Tool] = {}
+    if isinstance(tools, (str, Tool)):
+        raise InputError(f"tools is a list of tools, such as library.as_tools(), not {tools!r:.80}")
     for tool in tools:
         check_kind("a tool", tool, Tool)
         if tool.name in found:

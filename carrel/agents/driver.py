@@ -13,18 +13,20 @@ import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from contextvars import copy_context
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypedDict, TypeVar
 
 from carrel.agents.base import Ask, Flow
 from carrel.agents.budget import Budget, Purse
 from carrel.agents.desk import Desk
-from carrel.agents.journal import Journal, key_of
+from carrel.agents.journal import Journal
 from carrel.agents.machine import Due, Machine
+from carrel.agents.recording import Record
 from carrel.agents.trace import Trace, in_short
-from carrel.asynchronous import on_thread
-from carrel.errors import BudgetSpentError, InputError
+from carrel.asynchronous import on_thread, stop_if_cancelled
+from carrel.errors import BudgetSpentError, CarrelError, GenerationError, InputError
 from carrel.generation import replies
 from carrel.generation.base import Generator
 from carrel.inputs import check_kind
@@ -93,8 +95,9 @@ class RunOptions(TypedDict, total=False):
     mode : which models score and check: "fast", "balanced" or "thorough"; by default that of the library.
     concurrency : the most requests under way at once (8).
     budget : tokens, calls and seconds that may be spent, by all flows together.
-    journal : a file that keeps every reply, so that the same run, begun again, asks for nothing twice.
-    watch : called with ``Happened`` as steps end, and as text comes in.
+    journal : a file that keeps every reply, so that the same run, begun again, asks for nothing twice. A library that
+        has changed in between is an error; a flow with other arguments is another flow, and begins anew.
+    watch : called with ``Happened`` as steps end, and as text comes in; that of a journal comes in one piece.
     tools : what may be called (carrel.agents.tools); by default those of the library.
     """
 
@@ -109,7 +112,7 @@ class RunOptions(TypedDict, total=False):
 
 
 def run(flow: Flow[R], **options: Unpack[RunOptions]) -> Run[R]:
-    """Run a flow to its end; raises what it fails with.
+    """Run a flow to its end; raises what it fails with. ``run_many`` gives the trace and usage of one that failed, too.
 
     Keywords: generator, library, mode, concurrency, budget, journal, watch, tools; see carrel.agents.driver.RunOptions.
 
@@ -149,9 +152,7 @@ def _whole(runs: list[Run[R]]) -> Run[R]:
 
 def _blocking(begin: Callable[[], Coroutine[Any, Any, list[Run[R]]]]) -> list[Run[R]]:
     """Run on an event loop of its own; in a notebook, which has one, on another thread."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
+    if not _in_a_loop():  # asked first, so that what a run raises has no other error behind it
         return asyncio.run(begin())
     begun: list[tuple[asyncio.AbstractEventLoop, asyncio.Task[Any] | None]] = []
 
@@ -160,7 +161,7 @@ def _blocking(begin: Callable[[], Coroutine[Any, Any, list[Run[R]]]]) -> list[Ru
         return await begin()
 
     with ThreadPoolExecutor(1) as thread:
-        future = thread.submit(lambda: asyncio.run(drive()))
+        future = thread.submit(copy_context().run, lambda: asyncio.run(drive()))
         try:
             return future.result()
         except KeyboardInterrupt:  # came to this thread; the run is on the other
@@ -170,23 +171,37 @@ def _blocking(begin: Callable[[], Coroutine[Any, Any, list[Run[R]]]]) -> list[Ru
             raise
 
 
+def _in_a_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+def check_concurrency(concurrency: object) -> None:
+    """Raise InputError for what is no number of requests."""
+    if isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1:
+        raise InputError(f"concurrency is a number of requests, 1 or more, not {concurrency!r}")
+
+
 async def _drive(flows: Sequence[Flow[R]], options: RunOptions) -> list[Run[R]]:
     for flow in flows:
         if not isinstance(flow, Flow):
             raise InputError(f"a driver runs flows, such as chain_of_agents(question, document), not {flow!r:.80}")
     concurrency, budget = options.get("concurrency", DEFAULT_CONCURRENCY), options.get("budget")
-    if isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1:
-        raise InputError(f"concurrency is a number of requests, 1 or more, not {concurrency!r}")
+    check_concurrency(concurrency)
     check_kind("a budget", budget, Budget)
     desk = Desk(options.get("generator"), options.get("library"), options.get("mode", ""), options.get("tools"))
     with ExitStack() as stack:
         journal = options.get("journal")
         if journal is not None and not isinstance(journal, Journal):
             journal = stack.enter_context(Journal(journal))
+        record = Record(journal, flows, desk)
         pool = ThreadPoolExecutor(concurrency, thread_name_prefix="carrel-flow")
         stack.callback(pool.shutdown, wait=False, cancel_futures=True)
         watch = options.get("watch")
-        return await _Driver(flows, desk, concurrency, Purse(budget or Budget()), journal, watch, pool).all()
+        return await _Driver(flows, desk, concurrency, Purse(budget or Budget()), record, watch, pool).all()
 
 
 class _Driver(Generic[R]):
@@ -198,13 +213,12 @@ class _Driver(Generic[R]):
         desk: Desk,
         concurrency: int,
         purse: Purse,
-        journal: Journal | None,
+        record: Record,
         watch: Watch | None,
         pool: ThreadPoolExecutor,
     ) -> None:
-        self.desk, self.concurrency, self.purse, self.journal, self.pool = desk, concurrency, purse, journal, pool
+        self.desk, self.concurrency, self.purse, self.record, self.pool = desk, concurrency, purse, record, pool
         self.watch = watch
-        self.keys = _numbered([key_of(flow, desk.name) for flow in flows]) if journal is not None else [""] * len(flows)
         self.machines = [Machine(flow) for flow in flows]
         self.usages = [Usage(tokenizer=desk.generator.tokenizer.name) for _ in flows]
         self.waiting: deque[tuple[int, Due]] = deque()
@@ -235,6 +249,7 @@ class _Driver(Generic[R]):
         """Begin what waits, in the order it came, as far as there is room and money for it."""
         while self.waiting and len(self.running) < self.concurrency:
             number, due = self.waiting[0]
+            due.trace.began = self.machines[number].clock()  # to wait for its turn is no part of it
             try:
                 if self._replayed(number, due):
                     continue
@@ -249,12 +264,15 @@ class _Driver(Generic[R]):
 
     def _replayed(self, number: int, due: Due) -> bool:
         """Answer from the journal where it can."""
-        if self.journal is None:
-            return False
-        found, reply = self.journal.find(self.keys[number], due.path, due.request)
+        found, reply = self.record.find(number, due)
         if found:
             self.waiting.popleft()
             due.trace.replayed = True
+            if isinstance(reply, CarrelError):
+                self._end(number, due, error=reply)
+                return True
+            if isinstance(due.request, Ask) and due.request.stream and reply.text:  # whoever watches waits for it
+                self._tell(Happened(number, due.trace, TextEvent(reply.text)))
             self._end(number, due, reply)
         return found
 
@@ -269,16 +287,14 @@ class _Driver(Generic[R]):
             self.running, timeout=self.purse.seconds_left(), return_when=asyncio.FIRST_COMPLETED
         )
         if not done:
-            spent = self.purse.out_of_time()
-            for task in self.running:
-                task.cancel()
-            await asyncio.wait(self.running)
-            for number, due in self.running.values():
-                self._end(number, due, error=spent)
-            self.running.clear()
+            stopped = list(self.running.values())
+            await self._cancelled()
+            for number, due in stopped:
+                self._end(number, due, error=self.purse.out_of_time())
         for task in [task for task in self.running if task in done]:  # in the order they were begun
             number, due = self.running.pop(task)
-            error = asyncio.CancelledError() if task.cancelled() else task.exception()
+            own = GenerationError(f"{self.desk.generator.name} cancelled its own call")
+            error = own if task.cancelled() else task.exception()
             self._end(number, due, task.result() if error is None else None, error)
 
     def _end(self, number: int, due: Due, reply: Any = None, error: BaseException | None = None) -> None:
@@ -291,7 +307,10 @@ class _Driver(Generic[R]):
         if error is None:
             machine.give(due, reply)
         else:
+            self.record.failed(number, due, error)
             machine.fail(due, error)
+        self.record.survived(number, machine.survived)
+        machine.survived.clear()
         self._tell(Happened(number, due.trace))
         self._collect([number])
 
@@ -302,8 +321,9 @@ class _Driver(Generic[R]):
         is_native = type(generator).acomplete is not Generator.acomplete
         if isinstance(request, Ask) and is_native and not is_streamed:
             reply: Any = await replies.acomplete(generator, request.prompt)
-            if self.journal is not None:
-                await on_thread(functools.partial(self._keep, number, due, reply), self.pool)
+            if self.record.journal is not None:
+                keeping = on_thread(functools.partial(self.record.keep, number, due, reply), self.pool)
+                await _to_its_end(asyncio.ensure_future(keeping))
             return reply
         loop = asyncio.get_running_loop()
 
@@ -314,14 +334,10 @@ class _Driver(Generic[R]):
                 found = self._streamed(number, due, loop)
             else:
                 found = replies.complete(generator, request.prompt)
-            self._keep(number, due, found)
+            self.record.keep(number, due, found)
             return found
 
         return await on_thread(call, self.pool)
-
-    def _keep(self, number: int, due: Due, reply: object) -> None:
-        if self.journal is not None:
-            self.journal.keep(self.keys[number], due.path, due.request, reply)
 
     def _streamed(self, number: int, due: Due, loop: asyncio.AbstractEventLoop) -> Completion:
         """A reply whose pieces are passed on as they come."""
@@ -329,6 +345,7 @@ class _Driver(Generic[R]):
         whole = Completion("")
         for event in replies.stream(self.desk.generator, due.request.prompt):
             if isinstance(event, TextEvent):
+                stop_if_cancelled()  # nobody watches any more, and the model must not go on
                 loop.call_soon_threadsafe(self._tell, Happened(number, due.trace, event))
             else:
                 whole = event
@@ -338,19 +355,33 @@ class _Driver(Generic[R]):
         if self.watch is not None:
             self.watch(happened)
 
-    async def _stop(self) -> None:
-        """Cancel what is still under way, and close every flow."""
+    async def _cancelled(self) -> None:
+        """Cancel what is under way, and wait until it has stopped."""
         for task in self.running:
             task.cancel()
         if self.running:
             await asyncio.wait(self.running)
-        for machine in self.machines:
-            machine.close()
+        for task in self.running:
+            _ = task.cancelled() or task.exception()  # looked at, else asyncio complains
+        self.running.clear()
+
+    async def _stop(self) -> None:
+        """Cancel what is still under way, and close every flow. The error that ends the run is not replaced."""
+        try:
+            await self._cancelled()
+        finally:
+            for machine in self.machines:
+                with suppress(Exception):
+                    machine.close()
 
 
-def _numbered(keys: Sequence[str]) -> list[str]:
-    """Keys of which none is twice: the second of two equal flows has replies of its own."""
-    return [f"{key} {keys[:place].count(key) + 1}" if key in keys[:place] else key for place, key in enumerate(keys)]
+async def _to_its_end(task: asyncio.Task[Any]) -> None:
+    """Await a task; whoever is cancelled meanwhile still waits for it."""
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise
 
 
 def _added(sum: Usage, more: Usage) -> Usage:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from carrel.agents.base import Ask, Steps
+from carrel.agents.base import Steps
+from carrel.agents.pieces import halves
 from carrel.agents.quotations import Quoted, find_quotation, read_quotations, says_nothing
-from carrel.agents.replying import quoted
-from carrel.agents.tasks import DATA, NOTHING, REPAIR
+from carrel.agents.replying import ask_as, quoted
+from carrel.agents.tasks import DATA, NOTHING
 from carrel.errors import CarrelError, ContextOverflowError, RefusalError, ReplyFormatError
 from carrel.types import Completion, Passage, Prompt
 
@@ -39,12 +40,11 @@ def facts_of(prompt: Prompt) -> Steps[list[Reading]]:
     piece = prompt.passages
     try:
         return [(yield from _asked(prompt))]
-    except ContextOverflowError as error:  # the tokens were counted with a margin that was not wide enough
-        if len(piece) == 1:
+    except ContextOverflowError as error:  # whoever serves the model counts otherwise
+        parts = halves(piece)[::-1]
+        if not parts:
             return [Reading(piece, error=error)]
-        middle = len(piece) // 2
-        halves = replace(prompt, passages=piece[:middle]), replace(prompt, passages=piece[middle:])
-        first, second = yield [facts_of(half) for half in halves]
+        first, second = yield [facts_of(replace(prompt, passages=part)) for part in parts]
         return [*first, *second]
     except (RefusalError, ReplyFormatError) as error:
         return [Reading(piece, error=error)]
@@ -53,16 +53,16 @@ def facts_of(prompt: Prompt) -> Steps[list[Reading]]:
 def _asked(prompt: Prompt) -> Steps[Reading]:
     """The facts of a reply: as its generator cited them, or as they are found where it says that it quotes."""
     example = f'[1] "{" ".join(prompt.passages[0].pieces[0].split()[:_EXAMPLE_WORDS])}"'
-    for notes in (prompt.notes, (*prompt.notes, REPAIR.format(why=WHY))):
-        reply: Completion = yield Ask(replace(prompt, notes=notes), example)
-        if reply.finish_reason == "refused":
-            raise RefusalError(f"the model declined to quote: {reply.text:.200}")
+
+    def read(reply: Completion) -> Reading:
         if reply.citations:
             return _cited(reply, prompt.passages)
         lines = read_quotations(reply.text)
-        if lines or says_nothing(reply.text):
-            return _found(lines, prompt.passages)
-    raise ReplyFormatError(f"twice the model's reply could not be used: {WHY}. It was: {reply.text!r:.200}")
+        if not lines and not says_nothing(reply.text):
+            raise ValueError(WHY)
+        return _found(lines, prompt.passages)
+
+    return (yield from ask_as(prompt, read, example=example))
 
 
 def _cited(reply: Completion, piece: tuple[Passage, ...]) -> Reading:

@@ -48,7 +48,7 @@ def fit(request: Fit, generator: Generator) -> Fitted:
             taken = _kept_parts(cut)
             continue
         is_whole = cut.kept is not None or (request.whole and bool(taken))
-        shorter = None if is_whole else _without_last_sentence(cut)
+        shorter = None if is_whole else _without_last_sentence(cut, halve=not taken)
         if shorter is not None:
             taken.append(shorter)
         left = _joined(cut, shorter, left)
@@ -106,7 +106,7 @@ def _estimated(request: Fit, room: int, generator: Generator) -> tuple[list[Pass
             continue
         room -= generator.count_tokens(header(passage, number) + "\n" + SEPARATOR)
         prefix = looked_at[:lead] + generator.tokenizer.truncate(looked_at[lead:], max(room, 0))
-        first = _head(passage, prefix)
+        first = _head(passage, prefix, words=not taken)
         if first is None:
             waiting.appendleft(passage)
             break
@@ -114,8 +114,8 @@ def _estimated(request: Fit, room: int, generator: Generator) -> tuple[list[Pass
     return taken, list(waiting)
 
 
-def _head(passage: Passage, prefix: str) -> Passage | None:
-    """The whole sentences of a passage that stand in a prefix of it; words, where not even one does."""
+def _head(passage: Passage, prefix: str, *, words: bool) -> Passage | None:
+    """The whole sentences of a passage that stand in a prefix of it; where not even one does, words, or None."""
     if not prefix.strip():
         return None
     if len(prefix) == len(passage.text):
@@ -124,14 +124,18 @@ def _head(passage: Passage, prefix: str) -> Passage | None:
     near = split_sentences(passage.text, 0, min(len(passage.text), reach + _LOOK))
     end = max((span.end for span in near if span.end <= reach), default=0)
     if not passage.text[:end].strip():
+        if not words:
+            return None
         cut = max(prefix.rfind(" "), prefix.rfind("\n"))
         end = cut if cut > 0 and prefix[:cut].strip() and not passage.text[len(prefix)].isspace() else len(prefix)
     return part(passage, 0, end)
 
 
-def _without_last_sentence(passage: Passage) -> Passage | None:
-    """A passage without its last sentence, or without its last half where it has only one."""
+def _without_last_sentence(passage: Passage, *, halve: bool) -> Passage | None:
+    """A passage without its last sentence; where it has only one, without its last half, or None."""
     starts = [span.start for span in split_sentences(passage.text) if passage.text[: span.start].strip()]
+    if not starts and not halve:
+        return None
     end = starts[-1] if starts else (_lead(passage.text) + len(passage.text)) // 2
     return part(passage, 0, end) if passage.text[:end].strip() else None
 

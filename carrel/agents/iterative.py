@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from carrel.agents.base import Fit, Fitted, Pack, Retrieve, Score, Steps, flow
-from carrel.agents.hops import Followed, FollowUp, Seed, names, ranked, seeds, settled
-from carrel.agents.replying import Note, Written, ask_in_form, gathered, take_note, write
-from carrel.agents.tasks import ANSWER_FROM_NOTES, DATA, ENOUGH
-from carrel.errors import InputError
+from carrel.agents.hops import Followed, Seed, ranked, seeds, settled
+from carrel.agents.replying import Note, Written, gathered, renumbered, take_note, write
+from carrel.agents.searches import is_question, missing
+from carrel.agents.tasks import ANSWER_FROM_NOTES
+from carrel.errors import ContextOverflowError, InputError, RefusalError, ReplyFormatError
 from carrel.options import check_budget, check_question
 from carrel.retrieval.pruned_packing import key_of
 from carrel.types import Passage, Prompt
@@ -18,15 +18,10 @@ from carrel.types import Passage, Prompt
 if TYPE_CHECKING:
     from carrel.retrieval.filters import Where
 
-QUERIES = (
-    "To answer the question, more may have to be looked up. From the passages found so far, say what to search for"
-    " next: sub-questions of the question that are still open, or names that lead on. One search a line, each after"
-    f" SEARCH:, the most telling first. If the passages and notes answer the question already, reply {ENOUGH}. {DATA}"
-)
 DEPTH, READ = 100, 32
 FLOOR = 16  # passages of which the best sentence stays: of a chain of facts, each link alone says little
-MOST_NOTES = 4  # answers to sub-questions, the latest, that go into the last prompt
-_LINE = re.compile(r"^\s*(?:[-*\d.)]+\s*)?(?:\((?P<weight>0(?:\.\d+)?|1(?:\.0+)?)\)\s*)?SEARCH:\s*(?P<query>\S.*?)\s*$")
+MOST_NOTES = 4  # answers to sub-questions, the latest, that go into a prompt
+_UNUSABLE = (RefusalError, ReplyFormatError, ContextOverflowError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +32,7 @@ class Iterated:
     ----------
     queries : of each step, in order; ``notes`` are the answers to those that are questions.
     sufficient : whether it ended because nothing more was needed, and not because the steps were spent.
+    skipped : sub-questions that were not answered, and why no more was searched for, where a model failed to say.
     """
 
     answer: Written
@@ -44,6 +40,7 @@ class Iterated:
     queries: tuple[tuple[str, ...], ...] = ()
     notes: tuple[Note, ...] = ()
     sufficient: bool = False
+    skipped: tuple[str, ...] = ()
 
 
 @flow("Yue et al., Inference Scaling for Long-Context Retrieval Augmented Generation (IterDRAG), arXiv 2410.04343")
@@ -54,16 +51,17 @@ def iterative(
 
     Parameters
     ----------
-    budget : tokens of the passages that the answer is written from.
+    budget : tokens of the passages that the answer is written from, what its notes quote included.
     steps : rounds of further retrieval at most; with ``searches``, the compute that may be spent.
     searches : queries of one round at most.
     where : metadata filter of every retrieval.
 
     Raises
     ------
-    InputError : fewer than 0 steps. ReplyFormatError : twice a reply names no search.
+    InputError : fewer than 0 steps. ContextOverflowError : the question fills the window.
+    RefusalError : the model declines to answer.
     """
-    check_question(question)
+    question = check_question(question)
     check_budget(budget)
     if steps < 0 or searches < 1:
         raise InputError(f"steps are 0 or more and searches 1 or more, not {steps} and {searches}")
@@ -73,10 +71,15 @@ def iterative(
     followed: list[Followed] = []
     notes: list[Note] = []
     asked: list[tuple[str, ...]] = []
+    skipped: list[str] = []
     order, enough = ranked(read, nearest, [], []), False
     for _ in range(steps):
         fresh = seeds(read, [key_of(seed.passage) for seed in chosen])
-        follow_ups = (yield from _missing(question, fresh, notes, asked, searches)) if fresh else []
+        try:
+            follow_ups = (yield from missing(question, fresh, notes[-MOST_NOTES:], asked, searches)) if fresh else []
+        except _UNUSABLE as error:
+            skipped.append(f"nothing more was searched for: {error}")
+            break
         enough = not follow_ups
         if enough:
             break
@@ -87,8 +90,9 @@ def iterative(
         ]
         chosen += fresh
         followed += [Followed(each, passages) for each, passages in zip(follow_ups, found, strict=True)]
-        questions = [each for each in followed[-len(found) :] if each.follow_up.query.endswith("?")]
-        notes += yield [_answered(each) for each in questions]
+        answers: list[Note | str] = yield [_answered(f) for f in followed[-len(found) :] if is_question(f.follow_up)]
+        notes += [each for each in answers if isinstance(each, Note)]
+        skipped += [each for each in answers if isinstance(each, str)]
         before, order = order, ranked(read, nearest, chosen, followed)
         enough = settled(before, order)
         if enough:
@@ -96,7 +100,7 @@ def iterative(
         known = {key_of(passage) for passage in read}
         read += yield from _read(question, tuple(p for p in order[:READ] if key_of(p) not in known))
     answer = yield from _answer(question, tuple(order), notes, budget)
-    return Iterated(answer, tuple(order), tuple(asked), tuple(notes), enough)
+    return Iterated(answer, tuple(order), tuple(asked), tuple(notes), enough, tuple(skipped))
 
 
 def _read(question: str, passages: tuple[Passage, ...]) -> Steps[list[Passage]]:
@@ -105,42 +109,32 @@ def _read(question: str, passages: tuple[Passage, ...]) -> Steps[list[Passage]]:
     return [replace(p, scores=replace(p.scores, relevance=score)) for p, score in zip(passages, scores, strict=True)]
 
 
-def _missing(
-    question: str, fresh: list[Seed], notes: list[Note], asked: list[tuple[str, ...]], most: int
-) -> Steps[list[FollowUp]]:
-    """What to search for next, from the passages that were not followed yet; empty where nothing is missing."""
-    said = tuple(note.text for note in notes[-MOST_NOTES:] if note.text)
-    prompt = Prompt(question, task=QUERIES, notes=said, kind="queries")
-    fitted: Fitted = yield Fit(prompt, tuple(seed.passage for seed in fresh), whole=True)
-    known = {query for queries in asked for query in queries}
-
-    def parsed(text: str) -> list[FollowUp]:
-        lines = [match for match in map(_LINE.match, text.splitlines()) if match]
-        if not lines and ENOUGH not in text.upper():
-            raise ValueError(f"it has no line that begins with SEARCH:, and does not say {ENOUGH}")
-        weights: dict[str, float] = {}
-        for line in lines:
-            if line["query"] not in known:
-                weights.setdefault(line["query"], float(line["weight"] or 1.0))
-        return [FollowUp(query, weight, names(query) == [query]) for query, weight in weights.items()][:most]
-
-    return (yield from ask_in_form(replace(prompt, passages=fitted.taken), parsed, example=f"SEARCH: {question}"))
-
-
-def _answered(followed: Followed) -> Steps[Note]:
-    """The answer to a sub-question, from what was found for it."""
+def _answered(followed: Followed) -> Steps[Note | str]:
+    """The answer to a sub-question, from what was found for it; or why there is none."""
     query = followed.follow_up.query
     prompt = Prompt(query, task=ANSWER_FROM_NOTES, max_tokens=128)
-    fitted: Fitted = yield Fit(prompt, followed.passages, whole=True)
-    note = yield from take_note(replace(prompt, passages=fitted.taken))
-    return replace(note, text=f"{query} {note.text}") if note.text else note
+    try:
+        fitted: Fitted = yield Fit(prompt, followed.passages, whole=True)
+        note = yield from take_note(replace(prompt, passages=fitted.taken))
+    except (RefusalError, ContextOverflowError) as error:
+        return f"{query}: {error}"
+    return replace(note, text=f"{renumbered(query, {})} {note.text}") if note.text else note
 
 
 def _answer(question: str, order: tuple[Passage, ...], notes: list[Note], budget: int) -> Steps[Written]:
-    """The answer from the best of what was found, pruned to the budget."""
-    texts, evidence = gathered(notes[-MOST_NOTES:])
-    prompt = Prompt(question, evidence, task=ANSWER_FROM_NOTES if texts else "", notes=texts)
+    """The answer from the best of what was found, pruned to the budget; of the notes, the latest that fit beside it."""
     packed: tuple[Passage, ...] = (yield Pack(question, order, budget, FLOOR)) if order else ()
-    known = {key_of(passage) for passage in evidence}
-    fitted: Fitted = yield Fit(prompt, tuple(passage for passage in packed if key_of(passage) not in known))
-    return (yield from write(replace(prompt, passages=(*evidence, *fitted.taken)), stream=True))
+    shown = [note for note in notes[-MOST_NOTES:] if note.text]
+    while True:
+        texts, evidence = gathered(shown)
+        known = {key_of(passage) for passage in evidence}
+        rest = tuple(passage for passage in packed if key_of(passage) not in known)
+        prompt = Prompt(question, task=ANSWER_FROM_NOTES if texts else "", notes=texts)
+        try:
+            fitted: Fitted = yield Fit(prompt, (*evidence, *rest), budget if evidence else None)
+            if fitted.taken[: len(evidence)] == evidence:
+                return (yield from write(replace(prompt, passages=fitted.taken), stream=True))
+        except ContextOverflowError:
+            if not shown:
+                raise
+        shown = shown[1:]

@@ -9,9 +9,9 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from carrel.agents.base import REQUESTS, Flow, Request, Step
+from carrel.agents.base import REQUESTS, Fit, Flow, Request, Step
 from carrel.agents.trace import Trace
-from carrel.errors import InputError
+from carrel.errors import ContextOverflowError, InputError
 
 R = TypeVar("R")
 _Outcome = tuple[Any, BaseException | None]
@@ -57,6 +57,8 @@ class Machine(Generic[R]):
         self.trace = Trace("flow", flow.name, "", clock())
         self.done = False
         self.error: BaseException | None = None
+        self.survived: list[BaseException] = []
+        """Errors after which a flow that was told of them went on."""
         self._value: Any = None
         self._due: list[Due] = []
         self._open: dict[int, Node] = {}
@@ -103,7 +105,10 @@ class Machine(Generic[R]):
         return node
 
     def _settle(self, due: Due, outcome: _Outcome) -> None:
-        due.trace.end(self.clock(), outcome[1])
+        is_probe = isinstance(due.request, Fit) and isinstance(outcome[1], ContextOverflowError)
+        due.trace.end(self.clock(), None if is_probe else outcome[1])  # a flow fits to learn whether there is room
+        if is_probe:
+            due.trace.note = f"{due.trace.note}: no room".removeprefix(": ")
         ready: list[tuple[Node, _Outcome]] = []
         self._deliver(due.node, due.slot, outcome, ready)
         self._resume(ready)
@@ -119,9 +124,12 @@ class Machine(Generic[R]):
             except StopIteration as stop:
                 self._finish(node, (stop.value, None), further)
             except Exception as failure:
+                error = None
                 self._finish(node, (None, failure), further)
             else:
                 self._await(node, yielded, further)
+            if error is not None:
+                self.survived.append(error)
             waiting.extend(further)
 
     def _finish(self, node: Node, outcome: _Outcome, ready: list[tuple[Node, _Outcome]]) -> None:

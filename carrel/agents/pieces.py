@@ -29,11 +29,15 @@ def units(texts: Texts) -> tuple[Passage, ...]:
     ------
     InputError : there is no text to read.
     """
-    given: Iterable[object] = [texts] if isinstance(texts, (Document, Passage)) else cast("Iterable[object]", texts)
+    one = isinstance(texts, (Document, Passage, str)) or not isinstance(texts, Iterable)
+    given: Iterable[object] = [texts] if one else cast("Iterable[object]", texts)
     out: list[Passage] = []
     for text in given:
         if not isinstance(text, (Document, Passage)):
-            raise InputError(f"a flow reads documents and passages, such as library.document(id), not {text!r:.80}")
+            raise InputError(
+                "a flow reads documents and passages, such as library.document(id) or carrel.Document(text, id=...),"
+                f" not {text!r:.80}"
+            )
         out += [text] if isinstance(text, Passage) else _units(text)
     out = [unit for unit in out if unit.text.strip()]
     if not out:
@@ -93,18 +97,22 @@ def next_piece(
 def piece_beside(
     note: Note, prompt: Prompt, left: tuple[Passage, ...], limit: int | None, *, backwards: bool = False
 ) -> Steps[tuple[Note, Fitted]]:
-    """The next piece for a prompt with a note, and the note with no more evidence than leaves as much room for it."""
+    """The next piece for a prompt with a note, and the note with no more evidence than leaves as much room for it.
+
+    A note that leaves no room at all, since a model said more than it was allowed, is cut.
+    """
     while True:
         full = replace(prompt, passages=note.evidence, notes=(note.text,) if note.text else ())
         fitted: Fitted | None = None
         try:
             fitted = yield from next_piece(full, left, limit, backwards=backwards)
         except ContextOverflowError:
-            if not note.evidence:
+            if not note.evidence and not note.text:
                 raise
         if fitted and (not fitted.left or _length(fitted.taken) >= _length(note.evidence)):
             return note, fitted
-        note = with_evidence(note, len(note.evidence) * 3 // 4)
+        shorter = note.text if note.evidence else note.text[: len(note.text) // 2].rpartition(" ")[0]
+        note = with_evidence(replace(note, text=shorter), len(note.evidence) * 3 // 4)
 
 
 def _length(passages: Iterable[Passage]) -> int:

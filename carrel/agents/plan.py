@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from carrel.agents.base import Ask, Call, Flow
 from carrel.agents.desk import Desk
-from carrel.agents.driver import DEFAULT_CONCURRENCY
+from carrel.agents.driver import DEFAULT_CONCURRENCY, check_concurrency
 from carrel.agents.fitting import reply_room
 from carrel.agents.machine import Due, Machine, Node
 from carrel.agents.signatures import Result
-from carrel.agents.trace import Trace
+from carrel.agents.trace import Trace, in_short
 from carrel.errors import InputError
 from carrel.types import Completion, Usage
 
@@ -42,6 +42,10 @@ class Speed:
     prompt_tokens_per_s: float
     reply_tokens_per_s: float
     call_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not (self.prompt_tokens_per_s > 0 and self.reply_tokens_per_s > 0 and self.call_s >= 0):
+            raise InputError(f"a speed has more than 0 tokens a second, and calls of 0 seconds or more, unlike {self}")
 
     def seconds(self, usage: Usage) -> float:
         reading = usage.prompt_tokens / self.prompt_tokens_per_s
@@ -73,7 +77,7 @@ class Plan:
     trace: Trace
 
     def __str__(self) -> str:
-        calls = f"{self.calls:,} calls ({self.in_a_row:,} in a row)"
+        calls = f"{self.calls:,} call{'s' if self.calls != 1 else ''} ({self.in_a_row:,} in a row)"
         parts = [f"about {calls}", f"{self.tokens_in:,} tokens in", f"{self.tokens_out:,} out"]
         if self.cost is not None:
             parts.append(f"cost {self.cost:.4g}")
@@ -101,9 +105,15 @@ def plan(
     ------
     FlowError, InputError : what the flow itself raises; it asks for more than 10,000 replies.
     """
+    if not isinstance(flow, Flow):
+        raise InputError(f"a plan is made for a flow, such as chain_of_agents(question, document), not {flow!r:.80}")
+    check_concurrency(concurrency)
     desk = Desk(generator, library, mode)
     planner = _Planner(desk, Machine(flow), speed, concurrency)
-    planner.go()
+    try:
+        planner.go()
+    finally:
+        planner.machine.close()
     planner.machine.result  # noqa: B018 -- raises what the flow failed with
     used = planner.usages
     tokens_in, tokens_out = sum(u.prompt_tokens for u in used), sum(u.completion_tokens for u in used)
@@ -133,6 +143,7 @@ class _Planner:
         while waiting or under_way:
             while waiting and len(under_way) < self.concurrency:
                 due = waiting.popleft()
+                due.trace.note = in_short(due.request)
                 depth = self._calls_before(due.node) + 1
                 if not isinstance(due.request, Ask):
                     self._answer(due)

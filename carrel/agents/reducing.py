@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from carrel.agents.base import Ask, Fit, Fitted, Score, Steps
+from carrel.agents.base import Fit, Fitted, Score, Steps
 from carrel.agents.pieces import halves
 from carrel.agents.quotations import says_nothing
-from carrel.agents.replying import Note, Written, bound_marks, gathered, note_of, renumbered, with_evidence
+from carrel.agents.replying import Note, Written, gathered, note_of, renumbered, with_evidence, write
 from carrel.agents.room import with_passages
 from carrel.agents.tasks import ENOUGH
 from carrel.errors import CarrelError, ContextOverflowError, InputError, RefusalError
 from carrel.generation.citations import cite
 from carrel.generation.extractive import ABSTENTION
-from carrel.types import Completion, Passage, Prompt
+from carrel.types import Passage, Prompt
 
 _HEADER_TOKENS = 8  # of a passage without a title
 
@@ -48,7 +48,7 @@ def cut_up(prompt: Prompt, passages: tuple[Passage, ...], limit: int | None = No
 def read_piece(prompt: Prompt) -> Steps[list[Reading]]:
     """The note of a piece; of its halves, where whoever serves the model counts otherwise and finds it too long."""
     try:
-        written, tokens = yield from asked(prompt)
+        written = yield from write(prompt)
     except RefusalError as error:
         return [Reading(error=error, skipped=skipped(prompt, error))]
     except ContextOverflowError as error:
@@ -58,24 +58,7 @@ def read_piece(prompt: Prompt) -> Steps[list[Reading]]:
         readings: list[list[Reading]] = yield [read_piece(replace(prompt, passages=part)) for part in parts]
         return [reading for each in readings for reading in each]
     note = yield from kept_short(said(written), prompt.max_tokens)
-    return [Reading(note, tokens)]
-
-
-def asked(prompt: Prompt, *, stream: bool = False) -> Steps[tuple[Written, int]]:
-    """What a model writes, with its marks bound, and the tokens of the prompt as the model counts them.
-
-    Raises
-    ------
-    RefusalError : the model declines.
-    """
-    reply: Completion = yield Ask(prompt, stream=stream)
-    if reply.finish_reason == "refused":
-        raise RefusalError(f"the model declined to reply to {prompt.question!r:.80}: {reply.text:.200}")
-    bound = yield from bound_marks(reply, prompt)
-    abstained = reply.finish_reason == "abstained"
-    citations, places = ((), ()) if abstained else (bound.citations, bound.places)
-    written = Written(reply.text, citations, prompt.passages, bound.unsupported, abstained, reply.confidence, places)
-    return written, reply.usage.prompt_tokens
+    return [Reading(note, written.prompt_tokens)]
 
 
 def said(written: Written) -> Note:
@@ -183,7 +166,7 @@ def _merge(prompt: Prompt, group: Sequence[Note]) -> Steps[tuple[Note, str]]:
     texts, evidence = gathered(group)
     joined = Note("\n".join(texts), evidence)
     try:
-        written, _ = yield from asked(prompt)
+        written = yield from write(prompt)
     except (RefusalError, ContextOverflowError) as error:
         return joined, skipped(prompt, error)
     note = yield from kept_short(said(written), prompt.max_tokens)
@@ -192,12 +175,11 @@ def _merge(prompt: Prompt, group: Sequence[Note]) -> Steps[tuple[Note, str]]:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """An answer from notes: those of each round of merging, what was not merged, and the tokens of the last prompt."""
+    """An answer from notes: those of each round of merging, and what was not merged."""
 
     answer: Written
     levels: tuple[tuple[Note, ...], ...] = ()
     unmerged: tuple[str, ...] = ()
-    prompt_tokens: int = 0
 
 
 def answered(final: Prompt, merge: Prompt, notes: Sequence[Note]) -> Steps[Answered]:
@@ -216,8 +198,8 @@ def answered(final: Prompt, merge: Prompt, notes: Sequence[Note]) -> Steps[Answe
         unmerged += failures
     if prompt is None:
         prompt = yield from together(final, levels[-1])
-    answer, tokens = yield from asked(prompt, stream=True)
-    return Answered(answer, tuple(levels), tuple(unmerged), tokens)
+    answer = yield from write(prompt, stream=True)
+    return Answered(answer, tuple(levels), tuple(unmerged))
 
 
 def told(readings: Sequence[Reading]) -> list[Note]:

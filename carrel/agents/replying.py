@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from carrel.agents.base import Ask, Bind, Fit, Fitted, Steps
 from carrel.agents.tasks import REPAIR
-from carrel.errors import ContextOverflowError, RefusalError, ReplyFormatError
+from carrel.errors import RefusalError, ReplyFormatError
 from carrel.generation.answering import may_have_marks
 from carrel.generation.binding import Bound
 from carrel.generation.marks import SPACES, Mark, find_runs
@@ -37,7 +37,7 @@ class Written:
 
     ``citations`` are verified; ``unsupported`` are marks that nothing bears out, left in the text as written.
     ``places`` are, for each citation, the parts of the text that it stands for; where there are none, every mark of
-    its number.
+    its number. ``prompt_tokens`` are those of the prompt that it replies to, as the model counts them.
     """
 
     text: str
@@ -47,6 +47,7 @@ class Written:
     abstained: bool = False
     confidence: float | None = None
     places: tuple[tuple[Span, ...], ...] = ()
+    prompt_tokens: int = 0
 
 
 def write(prompt: Prompt, *, example: str = "", stream: bool = False) -> Steps[Written]:
@@ -64,9 +65,7 @@ def write_with_sign(
     prompt: Prompt, sign: str, *, example: str = "", stream: bool = False
 ) -> Steps[tuple[bool, Written]]:
     """``write``, and whether the reply began with a line of one word in capitals, which is no part of the text."""
-    reply: Completion = yield Ask(prompt, example, stream)
-    if reply.finish_reason == "refused":
-        raise RefusalError(f"the model declined to reply to {prompt.question!r:.80}: {reply.text:.200}")
+    reply: Completion = yield from _accepted(Ask(prompt, example, stream))
     first, _, rest = reply.text.partition("\n")
     signed = bool(sign) and first.strip().rstrip(":.").upper() == sign
     if signed:
@@ -74,9 +73,16 @@ def write_with_sign(
     bound = yield from bound_marks(reply, prompt)
     abstained = reply.finish_reason == "abstained"
     citations, places = ((), ()) if abstained else (bound.citations, bound.places)
-    return signed, Written(
-        reply.text, citations, prompt.passages, bound.unsupported, abstained, reply.confidence, places
-    )
+    written = Written(reply.text, citations, prompt.passages, bound.unsupported, abstained, reply.confidence, places)
+    return signed, replace(written, prompt_tokens=reply.usage.prompt_tokens)
+
+
+def _accepted(ask: Ask) -> Steps[Completion]:
+    """The reply to a request; RefusalError where the model declines."""
+    reply: Completion = yield ask
+    if reply.finish_reason == "refused":
+        raise RefusalError(f"the model declined to reply to {ask.prompt.question!r:.80}: {reply.text:.200}")
+    return reply
 
 
 def take_note(prompt: Prompt, *, example: str = "") -> Steps[Note]:
@@ -176,19 +182,6 @@ def gathered(notes: Iterable[Note]) -> tuple[tuple[str, ...], tuple[Passage, ...
     return tuple(texts), tuple(evidence.values())
 
 
-def carrying(prompt: Prompt, note: Note) -> Steps[Prompt]:
-    """A prompt with a note and as much of its evidence as the window holds; marks of the rest are taken out."""
-    bare = replace(prompt, notes=(note.text,) if note.text else ())
-    try:
-        fitted: Fitted = yield Fit(bare, note.evidence, whole=True)
-    except ContextOverflowError:
-        if not note.evidence:
-            raise
-        return (yield from carrying(prompt, with_evidence(note, 0)))
-    less = with_evidence(note, len(fitted.taken))
-    return replace(bare, notes=(less.text,) if less.text else (), passages=fitted.taken)
-
-
 def with_evidence(note: Note, most: int) -> Note:
     """A note with its first pieces of evidence; marks of the others are taken out of its text."""
     if most >= len(note.evidence):
@@ -228,7 +221,7 @@ def _marks_of(text: str, citations: Sequence[Citation]) -> tuple[tuple[Span, ...
 
 
 def ask_in_form(prompt: Prompt, read: Callable[[str], T], *, example: str) -> Steps[T]:
-    """Ask for a reply of a certain form; one that cannot be read is asked for once more, with what was wrong.
+    """Ask for a text of a certain form; one that cannot be read is asked for once more, with what was wrong.
 
     Parameters
     ----------
@@ -239,17 +232,20 @@ def ask_in_form(prompt: Prompt, read: Callable[[str], T], *, example: str) -> St
     ------
     ReplyFormatError : the second reply is of the wrong form, too. RefusalError : the model declines.
     """
+    return (yield from ask_as(prompt, lambda reply: read(reply.text), example=example))
+
+
+def ask_as(prompt: Prompt, read: Callable[[Completion], T], *, example: str) -> Steps[T]:
+    """``ask_in_form`` for what is read from more of a reply than its text: its citations, its probabilities."""
     why, asked = "", prompt
     for _ in range(2):
         if why:  # passages give way where the window is full
             bare = replace(prompt, passages=(), notes=(*prompt.notes, REPAIR.format(why=f"{why:.300}")))
             fitted: Fitted = yield Fit(bare, prompt.passages)
             asked = replace(bare, passages=fitted.taken)
-        reply: Completion = yield Ask(asked, example)
-        if reply.finish_reason == "refused":
-            raise RefusalError(f"the model declined to reply to {prompt.question!r:.80}: {reply.text:.200}")
+        reply = yield from _accepted(Ask(asked, example))
         try:
-            return read(reply.text)
+            return read(reply)
         except ValueError as error:
             why = str(error)
     raise ReplyFormatError(f"twice the model's reply could not be used: {why}. It was: {reply.text!r:.200}")

@@ -6,13 +6,14 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 from carrel.agents.base import Fit, Fitted, Read, Retrieve, Steps, flow
 from carrel.agents.chain_of_agents import Chained, chain_of_agents
 from carrel.agents.clustered import Clustered, clustered
 from carrel.agents.replying import Written, write
-from carrel.options import check_question
+from carrel.errors import InputError
+from carrel.options import check_budget, check_question
 from carrel.types import Document, Ledger, LedgerEntry, Passage, Prompt
 
 Route = Literal["direct", "context", "chain", "clustered"]
@@ -94,13 +95,22 @@ def router(
     ----------
     budget : tokens of the context, where that is the way.
     threshold : relevance from which a passage counts, 0 to 1.
-    route : take this way whatever was measured.
+    route : take this way whatever was measured. Where nothing is found, there is none but the context.
+
+    Raises
+    ------
+    InputError : a parameter is of no use. ContextOverflowError : the question fills the window.
+    RefusalError : the model declines to answer.
     """
-    check_question(question)
+    question = check_question(question)
+    check_budget(budget)
+    if route not in (None, *get_args(Route)) or not 0 <= threshold <= 1:
+        raise InputError(f"a route is one of {', '.join(get_args(Route))}, or None, and a threshold a number from 0 to"
+                         f" 1, not {route!r} and {threshold!r}")  # fmt: skip
     found: tuple[Passage, ...] = yield Retrieve(question, CANDIDATES)
     measured = difficulty(found, threshold)
     chosen, reason = choose(measured)
-    if route is not None:
+    if route is not None and found:
         chosen, reason = route, "as asked for"
     ledger = Ledger("", (LedgerEntry("route", len(found), measured.relevant, reason=f"{chosen}: {reason}"),))
     answer, detail = yield from _taken(question, chosen, found, budget, threshold)
@@ -111,13 +121,13 @@ def _taken(
     question: str, route: Route, found: tuple[Passage, ...], budget: int, threshold: float
 ) -> Steps[tuple[Written, Chained | Clustered | None]]:
     """Go one way."""
-    if route == "chain" and found:
+    if route == "chain":
         relevant = [passage for passage in found if _relevance(passage) >= threshold] or list(found)
         most = Counter(passage.document_id for passage in relevant).most_common(1)[0][0]
         document: Document = yield Read(most)
         chained: Chained = yield chain_of_agents(question, document)
         return chained.answer, chained
-    if route == "clustered" and found:
+    if route == "clustered":
         grouped: Clustered = yield clustered(question, passages=found)
         return grouped.answer, grouped
     passages = found[:1]

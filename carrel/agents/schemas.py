@@ -63,6 +63,8 @@ def checked(value: object, schema: Schema, where: str = "") -> Any:
     """
     value = _whole(value, schema["type"])
     if not _is_of(value, schema["type"]):
+        if not where and schema["type"] == "object":
+            raise ValueError(f"the arguments are a JSON object, not {shown(value)}")
         raise ValueError(f"{where or 'it'} is {_SAID[schema['type']]}, not {shown(value)}")
     if "enum" in schema and value not in schema["enum"]:
         raise ValueError(f"{where or 'it'} is one of {', '.join(map(shown, schema['enum']))}, not {shown(value)}")
@@ -117,15 +119,20 @@ def _check_bounds(value: Any, schema: Schema, where: str) -> None:
         size, unit, least, most = len(value), " items", schema.get("minItems"), schema.get("maxItems")
     elif isinstance(value, Mapping):
         return
+    verb = "has" if unit else "is"
     if least is not None and size < least:
-        raise ValueError(f"{where or 'it'} has at least {least}{unit}, not {shown(size)}")
+        wanted = f"{verb} at least {least}{unit}, not {shown(size)}" if size or not unit else "is empty"
+        raise ValueError(f"{where or 'it'} {wanted}")
     if most is not None and size > most:
-        raise ValueError(f"{where or 'it'} has at most {most}{unit}, not {shown(size)}")
+        raise ValueError(f"{where or 'it'} {verb} at most {most}{unit}, not {shown(size)}")
 
 
 def shown(value: object) -> str:
     """A value as a message repeats it: short, on one line, and in ASCII, so that its tokens are bounded."""
-    said = ascii(value) if not isinstance(value, int) or abs(value) < 10**18 else "a huge number"
+    try:
+        said = ascii(value) if not isinstance(value, int) or abs(value) < 10**18 else "a huge number"
+    except (RecursionError, ValueError):  # nested, or a number, beyond what Python writes
+        said = "something huge"
     return said if len(said) <= _SHOWN else f"{said[: _SHOWN - 3]}..."
 
 

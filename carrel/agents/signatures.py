@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,12 +84,12 @@ class Signature:
 
     def as_openai(self) -> dict[str, Any]:
         """An entry of ``tools`` in a request to a chat server."""
-        described = {"name": self.name, "description": self.description, "parameters": dict(self.parameters)}
+        described = {"name": self.name, "description": self.description, "parameters": deepcopy(dict(self.parameters))}
         return {"type": "function", "function": described}
 
     def as_mcp(self) -> dict[str, Any]:
         """An entry of the tools that a server of the Model Context Protocol lists."""
-        return {"name": self.name, "description": self.description, "inputSchema": dict(self.parameters)}
+        return {"name": self.name, "description": self.description, "inputSchema": deepcopy(dict(self.parameters))}
 
 
 def _as_it_is(text: str) -> str:
@@ -117,7 +118,7 @@ class Tool(Signature):
     def result(self, arguments: Mapping[str, Any] | str) -> Result:
         """What the tool says to arguments, whatever they are; a text is read as JSON, as chat servers send it."""
         try:
-            given = self.checked(_loaded(arguments))
+            given = self.checked(loaded(arguments))
         except ValueError as error:
             return Result(self.shorten(str(error)))
         try:
@@ -131,7 +132,8 @@ class Tool(Signature):
         return self.result(arguments).text
 
 
-def _loaded(arguments: Mapping[str, Any] | str) -> object:
+def loaded(arguments: object) -> object:
+    """Arguments as they are meant: a text is read as JSON where it is some."""
     if not isinstance(arguments, str):
         return arguments
     try:

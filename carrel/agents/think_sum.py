@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from carrel.agents.base import Ask, Bind, Score, Steps, flow
+from carrel.agents.base import Bind, Score, Steps, flow
 from carrel.agents.combining import RULES, Rule, combined
 from carrel.agents.pieces import Texts, units
 from carrel.agents.reducing import as_written, cut_up, skipped
-from carrel.agents.replying import Note, Written, note_of
+from carrel.agents.replying import Note, Written, ask_as, note_of
 from carrel.agents.tasks import REPAIR
 from carrel.agents.thinking import THINK, WHY, Thought, named, read_thought
 from carrel.errors import CarrelError, ContextOverflowError, InputError, RefusalError, ReplyFormatError
 from carrel.generation.binding import Bound
 from carrel.inputs import check_texts, well_formed
 from carrel.options import check_question
-from carrel.types import Completion, Prompt
+from carrel.types import Prompt
 
 _MOST_CITED = 3
 
@@ -101,21 +101,11 @@ def _asked(question: str, choices: tuple[str, ...]) -> Prompt:
 def _thought(prompt: Prompt, choices: tuple[str, ...]) -> Steps[Thought | tuple[str, CarrelError]]:
     """What a passage says; or why it could not be asked. A reply of the wrong form is asked for once more."""
     asked = replace(prompt, notes=prompt.notes[:-1])
-    why = ""
     try:
-        for _ in range(2):
-            reply: Completion = yield Ask(asked, "ANSWER: 1\nCONFIDENCE: 80")
-            if reply.finish_reason == "refused":
-                raise RefusalError(f"the model declined to reply to {prompt.question!r:.80}: {reply.text:.200}")
-            try:
-                answers, basis = read_thought(reply, choices)
-                return Thought(prompt.passages[0], answers, basis)
-            except ValueError as error:
-                why = str(error)
-                asked = replace(prompt, notes=(*prompt.notes[:-1], REPAIR.format(why=why)))
-        raise ReplyFormatError(f"twice the model's reply could not be used: {why}. It was: {reply.text!r:.200}")
+        said = yield from ask_as(asked, lambda reply: read_thought(reply, choices), example="ANSWER: 1\nCONFIDENCE: 80")
     except (RefusalError, ReplyFormatError, ContextOverflowError) as error:
         return skipped(prompt, error), error
+    return Thought(prompt.passages[0], *said)
 
 
 def _answer(question: str, totals: Mapping[str, float], thoughts: Sequence[Thought]) -> Steps[Written]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from carrel.agents.fitting import part
 from carrel.agents.signatures import DEFAULT_TOKENS, Result, Signature, Tool
-from carrel.errors import BudgetError, DocumentNotFoundError, InputError
+from carrel.errors import BudgetError, DocumentNotFoundError, EmptyQuestionError, InputError
 from carrel.retrieval.merging import keeping, tight
 from carrel.retrieval.packing import SEPARATOR, render
 from carrel.retrieval.sentences import split_sentences
@@ -109,7 +109,10 @@ class _Reading:
     def _search(self, arguments: Mapping[str, Any]) -> Result:
         question, budget = arguments["question"], arguments.get("budget", self.budget)
         room = budget - max(_A_PLACE, budget // 8)  # the places of passages are not counted in a context
-        context = self.library.context(question, budget=room)
+        try:
+            context = self.library.context(question, budget=room)
+        except EmptyQuestionError:
+            raise InputError("the question has no words to look for. Call search again with some.") from None
         if not context.passages:
             return Result("Nothing was found. Try other words, or see what there is with list.")
         passages = list(context.passages)
@@ -253,7 +256,7 @@ class _Reading:
         def run(arguments: Mapping[str, Any]) -> str:
             with self._lock:
                 kept = list(dict.fromkeys(reversed(notes)))
-            query = set(_words(arguments.get("query", "")))
+            query = set(_words(arguments.get("question", "")))
             scored = [(len(query.intersection(_words(note))), note) for note in kept]
             found = [note for score, note in sorted(scored, key=lambda pair: -pair[0]) if score or not query]
             return self._recalled(found) if found else "No note was kept that has these words." if query else "No note."
@@ -261,7 +264,7 @@ class _Reading:
         query = {"type": "string", "description": "words that the notes have; all notes where it is not given"}
         return self._tool(
             "recall", "Recall the notes that were kept, the closest to a query and the newest first.",
-            {"query": query}, [], run, repeatable=True,
+            {"question": query}, [], run, repeatable=True,
         )  # fmt: skip
 
     def _recalled(self, found: Sequence[str]) -> str:

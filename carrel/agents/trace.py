@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from carrel.agents.base import Ask, Call, Fit, Read, Request, Retrieve
+from carrel.agents.base import Ask, Bind, Embed, Fit, Pack, Read, Request, Retrieve, Score
 
 if TYPE_CHECKING:
     from rich.tree import Tree
+
+_LONGEST_ERROR = 200
 
 
 @dataclass(slots=True)
@@ -18,13 +20,13 @@ class Trace:
 
     Attributes
     ----------
-    kind : "flow", or the request: "ask", "retrieve", "read", "fit", "score", "embed", "bind", "call".
+    kind : "flow", or the request: "ask", "retrieve", "pack", "read", "fit", "score", "embed", "bind", "call".
     path : its place in the run, such as ``2/0.1``: the third step, in it the second of the first step's list.
     began, ended : seconds of one clock; ``ended`` is None while it runs.
     tokens_in, tokens_out : of an ask.
     replayed : the reply came from the journal.
     note : a request in a few words.
-    error : how it failed.
+    error : how it failed. To find no room is no failure of a "fit": its note says so.
     """
 
     kind: str
@@ -95,7 +97,7 @@ class Trace:
     def __str__(self) -> str:
         tokens = f"  {self.tokens_in:,} -> {self.tokens_out:,} tokens" if self.kind == "ask" else ""
         marks = "  from the journal" if self.replayed else ""
-        marks += f"  {self.error}" if self.error else ""
+        marks += f"  {' '.join(self.error.split()):.{_LONGEST_ERROR}}" if self.error else ""
         note = f"  {self.note}" if self.note else ""
         return f"{self.name or self.kind}{note}{tokens}  {self.seconds:.3f} s{marks}"
 
@@ -138,11 +140,20 @@ def in_short(request: Request) -> str:
         return _short(request.query)
     if isinstance(request, Read):
         return request.document_id
-    if isinstance(request, Fit):
-        return f"{len(request.passages)} passages"
-    if isinstance(request, Call):
-        return request.tool
-    return ""
+    if isinstance(request, Pack):
+        return f"{_counted(request.passages, 'passage')}, {request.budget:,} tokens"
+    if isinstance(request, (Fit, Score)):
+        return _counted(request.passages, "passage")
+    if isinstance(request, Embed):
+        return _counted(request.texts, "query" if request.queries else "text")
+    if isinstance(request, Bind):
+        return f"marks to {_counted(request.passages, 'passage')}"
+    return request.tool
+
+
+def _counted(things: Sequence[object], name: str) -> str:
+    many = f"{name}s".replace("querys", "queries")
+    return f"{len(things):,} {name if len(things) == 1 else many}"
 
 
 def _short(text: str) -> str:

@@ -51,7 +51,8 @@ def tree_summary(
     ----------
     texts : a document, or several, or passages, in their order.
     question : what the summary is for; empty for one of everything.
-    tokens : the most tokens of a summary, the root's included; a longer one is cut at the end of a sentence.
+    tokens : the most tokens of a summary, the root's included; a longer one is cut at the end of a sentence. Those
+        that a model declines to merge stay side by side as they are.
     piece_tokens : the most tokens of a piece; by default all that the window holds.
 
     Raises

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
+import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from enum import Enum
@@ -12,19 +15,38 @@ import typer
 
 from carrel.app import options as given
 from carrel.app import rendering
-from carrel.app.console import emit, note, show, stderr
+from carrel.app.console import emit, note, show, shown, stderr
 from carrel.app.failing import Code
 from carrel.app.place import Place, resolve
 from carrel.app.progress import shown_progress
-from carrel.errors import InputError
+from carrel.app.steps import explained, figures
+from carrel.errors import (
+    AuthenticationError,
+    BudgetSpentError,
+    DocumentNotFoundError,
+    GenerationTimeoutError,
+    InputError,
+    MalformedReplyError,
+    RateLimitError,
+    ServerConnectionError,
+)
 
 if TYPE_CHECKING:
-    from carrel.agents import Flow, Happened, Run
+    from carrel.agents import Budget, Flow, Happened, Plan, Run
     from carrel.agents.replying import Written
     from carrel.library import Library
     from carrel.types import Document
 
 _SPENDING = "Spending"
+_PASSING = (
+    AuthenticationError, GenerationTimeoutError, MalformedReplyError, RateLimitError, ServerConnectionError,
+)  # fmt: skip
+"""Failures after which the same command, given again, may go on."""
+_DONE = {
+    "retrieve": "searched", "pack": "packed", "read": "read", "fit": "fitted", "score": "scored", "embed": "embedded",
+    "bind": "checked citations", "call": "called a tool",
+}  # fmt: skip
+"""What has just ended, in the line of progress. None of a document's own words: they are not ours to draw."""
 
 
 class FlowName(str, Enum):
@@ -41,16 +63,47 @@ class FlowName(str, Enum):
     literature_review = "literature_review"
 
 
+NAMES = tuple(name.value for name in FlowName)
 READS_DOCUMENTS = {FlowName.chain_of_agents, FlowName.map_reduce, FlowName.refine, FlowName.tree_summary}
 
-Name = Annotated[FlowName, typer.Argument(metavar="FLOW", help=", ".join(f"{name.value}" for name in FlowName))]
+
+def flow_name(text: str) -> FlowName:
+    """The flow that is meant by what was typed.
+
+    Raises
+    ------
+    InputError : there is none, or it can be run from Python only.
+    """
+    typed = text.strip().lower().replace("-", "_")
+    if typed in NAMES:
+        return FlowName(typed)
+    from carrel import agents
+
+    if any(typed == each.name for each in agents.FLOWS):
+        said = f"{typed} runs from Python only, as carrel.agents.{typed}."
+    else:
+        near = difflib.get_close_matches(typed, NAMES, 1)
+        said = f"there is no flow {text!r}." + (f" Is {near[0]} meant?" if near else "")
+    raise InputError(f"{said} Choose from: {', '.join(NAMES)}")
+
+
+FlowText = Annotated[
+    str,
+    typer.Argument(metavar="FLOW", autocompletion=lambda: list(NAMES), help=f"One of {', '.join(NAMES)}."),
+]
+QuestionWords = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="QUESTION", help="Quotes around it are optional. tree_summary needs none.", show_default=False
+    ),
+]
 Documents = Annotated[
     list[str] | None,
     typer.Option(
         "--document", "-d", metavar="DOCUMENT", help="What is read whole: an id, or a file's path. Repeat it."
     ),
 ]
-Plan = Annotated[bool, given.flag("--plan", help="Only say how many calls and tokens it may take.")]
+PlanFlag = Annotated[bool, given.flag("--plan", help="Only say how many calls and tokens it may take.")]
 JournalPath = Annotated[
     Path | None,
     typer.Option(
@@ -73,10 +126,10 @@ Concurrency = Annotated[
 
 
 def flow(
-    name: Name,
-    question: given.Question,
+    named: FlowText,
+    question: QuestionWords = None,
     documents: Documents = None,
-    plan: Plan = False,
+    plan: PlanFlag = False,
     explain: Annotated[bool, given.flag("--explain", help="Show every step with its tokens and time.")] = False,
     journal: JournalPath = None,
     max_tokens: MaxTokens = None,
@@ -94,29 +147,32 @@ def flow(
 ) -> None:
     """Answer a question in several steps: read a document to its end, or look further with what was found.
 
-    router chooses by how hard the question looks. iterative, clustered, retrieve_then_reason and literature_review
-    search the library; chain_of_agents, map_reduce, refine and tree_summary read the documents named with --document.
+    Flows that search the library: router takes the way that suits how hard the question looks; iterative follows one
+    fact to the next; clustered gathers what many documents say; retrieve_then_reason collects facts, then concludes;
+    literature_review writes related work, and needs --server.
+
+    Flows that read the documents named with --document, to their end: chain_of_agents (a question about some part),
+    map_reduce and refine (every part has a share), tree_summary (what does it say).
+
     The embedded reader does the work by quoting; with --server a language model does it. Where there is no answer, the
     exit code is 3.
     """
     from carrel import agents
     from carrel.agents.codec import plain
 
+    name = flow_name(named)
+    asked, budget = _question(name, question or ()), _budget(max_tokens, max_calls, max_seconds)
+    if name is FlowName.literature_review and server is None and not plan:
+        raise InputError(f"{name.value} writes, which the embedded reader does not: name a server with --server URL")
     with Place(library, tenant, collection, encoder).to_read() as opened:
-        made = make_flow(name, given.joined(question), _read(opened, name, documents or ()))
+        made = make_flow(name, asked, _read(opened, name, documents or ()))
         about: dict[str, Any] = {
             "generator": given.make_generator(server, model), "library": opened, "mode": mode.value,
             "concurrency": concurrency,
         }  # fmt: skip
         if plan:
-            planned = agents.plan(made, **about)
-            if as_json:
-                facts = plain(planned)
-                emit({key: value for key, value in facts.items() if key != "trace"})
-            else:
-                show(str(planned))
+            _show_plan(agents.plan(made, **about), as_json)
             return
-        budget = agents.Budget(max_tokens, max_calls, max_seconds)
         with _watched(as_json) as watch, _resumable(journal):
             ended = agents.run(made, budget=budget, journal=journal, watch=watch, **about)
         answer = written(ended.result)
@@ -124,8 +180,10 @@ def flow(
             emit({"flow": name.value, "result": plain(ended.result), "usage": plain(ended.usage),
                   "trace": ended.trace.as_json()})  # fmt: skip
         else:
-            _show(ended, answer, explain)
+            _show(ended, answer, asked, explain)
         if answer.abstained:
+            if not as_json:
+                Place(library, tenant, collection).note_if_empty(opened)
             raise typer.Exit(Code.NO_ANSWER)
 
 
@@ -155,54 +213,124 @@ def written(result: Any) -> Written:
     raise TypeError(f"{type(result).__name__} has no text")
 
 
+def _question(name: FlowName, words: Sequence[str]) -> str:
+    """The question; a summary can do without.
+
+    Raises
+    ------
+    InputError : it is missing, or empty.
+    """
+    question = given.joined(words)
+    if name is not FlowName.tree_summary and not question.strip():
+        what = "the question is empty" if words else "a question is missing"
+        raise InputError(f"{what}. Ask something, such as: carrel flow {name.value} 'When was the pier built?'")
+    return question
+
+
+def _budget(tokens: int | None, calls: int | None, seconds: float | None) -> Budget:
+    """What may be spent.
+
+    Raises
+    ------
+    InputError : a bound is not above 0.
+    """
+    from carrel.agents import Budget
+
+    for option, value in (("--max-tokens", tokens), ("--max-calls", calls), ("--max-seconds", seconds)):
+        if value is not None and not value > 0:
+            raise InputError(f"{option} is a number above 0, not {value:g}")
+    return Budget(tokens, calls, seconds)
+
+
 def _read(library: Library, name: FlowName, named: Sequence[str]) -> list[Document]:
     """The documents to read.
 
     Raises
     ------
     InputError : a flow that reads documents was given none, or one that searches was given some.
+    DocumentNotFoundError : one of them is not in the library.
     """
     if name in READS_DOCUMENTS and not named:
         raise InputError(f"{name.value} reads whole documents: name them with --document. See them with: carrel list")
     if named and name not in READS_DOCUMENTS and name is not FlowName.retrieve_then_reason:
         raise InputError(f"{name.value} searches the whole library, and takes no --document")
-    return [library.document(id) for id in resolve(library, named)]  # noqa: A001
+    ids = dict.fromkeys(id for each in named for id in _resolved(library, each))  # noqa: A001
+    return [library.document(id) for id in ids]  # noqa: A001
 
 
-def _show(ended: Run[Any], answer: Written, explain: bool) -> None:
+def _resolved(library: Library, name: str) -> list[str]:
+    """Ids of what was named; what is on disk only is told from what is nowhere."""
+    try:
+        return resolve(library, [name])
+    except DocumentNotFoundError as error:
+        if name and os.path.isdir(name):
+            said = f"{shown(name)} is a folder: name its documents, each with --document. See them with: carrel list"
+            raise DocumentNotFoundError(said) from error
+        if os.path.isfile(name):
+            said = f"{shown(name)} is not in the library. Add it first, with: carrel add {shown(name)}"
+            raise DocumentNotFoundError(said) from error
+        raise
+
+
+def _show_plan(planned: Plan, as_json: bool) -> None:
+    if not as_json:
+        show(str(planned))
+        return
+    from carrel.agents.codec import plain
+
+    facts = plain(planned)
+    emit({key: value for key, value in facts.items() if key != "trace"})
+
+
+def _show(ended: Run[Any], answer: Written, question: str, explain: bool) -> None:
     show(answer.text, *rendering.evidence(answer.citations, answer.unsupported))
-    for what in getattr(ended.result, "skipped", ()):
-        note(f"not read: {what}")
+    for name in ("skipped", "reports", "hallucinated"):
+        for what in getattr(ended.result, name, ()):
+            note(f"{name.removesuffix('s')}: {what}")
     if explain:
-        show("", ended.trace.tree())
+        show("", *explained(ended, question))
     elif stderr().is_terminal:
-        calls = rendering.counted(len(ended.trace.asks), "call")
-        note(f"\n{calls}, {ended.usage.total_tokens:,} tokens, {ended.trace.seconds:.1f} s")
+        note(f"\n{figures(ended)}")
 
 
 @contextmanager
 def _watched(quiet: bool) -> Iterator[Callable[[Happened], None]]:
-    """Progress: calls, tokens, and what was done last."""
+    """Progress: calls, tokens, seconds, and what was done last."""
     with shown_progress(quiet) as tell:
         calls = tokens = 0
+        began = time.monotonic()
 
         def watch(happened: Happened) -> None:
             nonlocal calls, tokens
-            if happened.event is None and happened.trace.kind == "ask":
-                calls += 1
-                tokens += happened.trace.tokens_in + happened.trace.tokens_out
-            figures = f"{rendering.counted(calls, 'call')}, {tokens:,} tokens"
-            tell(happened.trace.note.partition(":")[0] or happened.trace.kind, calls, None, figures)
+            step = happened.trace
+            if happened.event is not None:
+                done = "writing"
+            elif step.kind == "ask":
+                calls, tokens = calls + 1, tokens + step.tokens_in + step.tokens_out
+                done = "got a reply"
+            else:
+                done = _DONE.get(step.kind, step.kind)
+            seconds = time.monotonic() - began
+            tell(done, calls, None, f"{rendering.counted(calls, 'call')}, {tokens:,} tokens, {seconds:.0f} s")
 
+        tell("working", 0, None, "")
         yield watch
 
 
 @contextmanager
 def _resumable(journal: Path | None) -> Iterator[None]:
-    """Say how to go on after Ctrl-C."""
+    """Say how to go on after Ctrl-C, a spent budget, or a server that failed."""
     try:
         yield
-    except KeyboardInterrupt:
+    except BudgetSpentError as error:
+        if journal is None:
+            how = "With --journal FILE, what was replied is kept, and the same command with a larger budget goes on"
+        else:
+            how = f"What was replied is kept in {journal}: the same command with a larger budget goes on from there"
+        raise BudgetSpentError(f"{error}. {how}") from error
+    except (KeyboardInterrupt, *_PASSING):
         if journal is not None:
             note(f"What was replied is kept in {journal}: the same command goes on from there.")
+        else:
+            note("Nothing is kept. With --journal FILE, the same command would go on where it was stopped.")
         raise

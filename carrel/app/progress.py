@@ -27,7 +27,7 @@ def shown_progress(quiet: bool) -> Iterator[Told]:
     if quiet:
         yield _nothing
     elif console.is_terminal and not console.is_dumb_terminal:
-        said, figures = TextColumn("{task.description}"), TextColumn("{task.fields[figures]}")
+        said, figures = (TextColumn(shown, markup=False) for shown in ("{task.description}", "{task.fields[figures]}"))
         with Progress(SpinnerColumn(), said, BarColumn(24), figures, console=console, transient=True) as bar:
             task = bar.add_task("opening", total=None, figures="")
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, NoReturn, get_args
 
 from carrel.errors import CarrelError, GenerationError
+from carrel.inputs import well_formed
 from carrel.types import (
     Citation,
     CitationsEvent,
@@ -180,7 +181,7 @@ def counted(generator: Generator, prompt: Prompt, text: str) -> Usage:
     from carrel.generation.rendering import render_prompt
 
     tokenizer = generator.tokenizer
-    return Usage(tokenizer.count(render_prompt(prompt)), tokenizer.count(text), 0, tokenizer.name)
+    return Usage(tokenizer.count(render_prompt(prompt)), tokenizer.count(well_formed(text)), 0, tokenizer.name)
 
 
 def _counts(usage: Usage) -> tuple[object, ...]:

@@ -260,11 +260,12 @@ class Searcher:
             assert query is not None
             allowed = np.array(stored.chunk_ids(connection, self.scope, where), np.int64) if where else None
             index = self.follow(connection, encoder_id)
-            dense_ids = index.search(connection, query, count, allowed).ids
+            queries = np.atleast_2d(query)  # (vectors, D): several for late interaction
+            dense_ids = index.search_each(connection, queries, count, allowed).ids
         ids = np.union1d(dense_ids, lexical_ids).astype(np.int64)
         if retriever.needs_dense:
             assert query is not None
-            dense = index.scores(connection, query, ids)
+            dense = index.scores_each(connection, queries, ids)
         seconds["dense"] = time.perf_counter() - started
         lexical_scores = None
         if lexical is not None:

@@ -6,7 +6,7 @@ from dataclasses import FrozenInstanceError
 
 import pytest
 
-from carrel.agents import Ask, Flow, Steps, flow, run
+from carrel.agents import Ask, Fit, Flow, Retrieve, Steps, chain_of_agents, flow, iterative, run
 from carrel.errors import InputError
 from carrel.testing import FakeGenerator
 from carrel.types import Completion, Prompt
@@ -65,3 +65,21 @@ def test_the_mark_has_parentheses() -> None:
 def test_requests_cannot_be_changed() -> None:
     with pytest.raises(FrozenInstanceError):
         Ask(Prompt("q")).example = "x"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (lambda: Ask("Who?"), "Ask takes a carrel.types.Prompt"),
+        (lambda: Fit("Who?", ()), "Fit takes a carrel.types.Prompt"),
+        (lambda: Retrieve(3), "Retrieve takes the text to search for, not 3"),
+        (lambda: run(iterative, generator=FakeGenerator("r")), "iterative, which makes a flow when it is called"),
+        (lambda: run(chain_of_agents("Who?", "a text"), generator=FakeGenerator("r")), "not 'a text'"),
+        (lambda: run(chain_of_agents("Who?", None), generator=FakeGenerator("r")), "not None"),
+        (lambda: run(iterative("Who?"), generator=FakeGenerator("r"), tools="search"), "tools is a list of tools"),
+    ],
+)
+def test_what_is_given_in_the_wrong_place_is_named(make, told) -> None:
+    with pytest.raises(InputError, match=told) as raised:
+        make()
+    assert raised.value.__context__ is None  # no other error is shown above it

@@ -97,13 +97,13 @@ def test_a_call_waits_where_those_under_way_may_leave_enough() -> None:
 def test_what_is_left_and_what_is_wanted_is_said() -> None:
     with pytest.raises(BudgetSpentError, match="of a budget of 12 tokens 10 are left; the next call may take 11"):
         run(_asking([[(1, 10)], [(1, 10)]]), generator=FakeGenerator("r"), budget=Budget(tokens=12))
-    with pytest.raises(BudgetSpentError, match="the budget of 1 calls is spent"):
+    with pytest.raises(BudgetSpentError, match="the budget of 1 call is spent"):
         run(_asking([[(1, 1)], [(1, 1)]]), generator=FakeGenerator("r"), budget=Budget(calls=1))
 
 
 def test_a_flow_may_go_on_without_money() -> None:
     done = run(_stubborn(), generator=FakeGenerator("r"), budget=Budget(calls=2))
-    assert done.result == ["r", "r", "the budget of 2 calls is spent"]
+    assert done.result == ["r", "r", "the budget of 2 calls is spent, with 4 tokens"]
 
 
 def test_time_that_is_spent_ends_the_next_call() -> None:

@@ -15,7 +15,7 @@ from carrel.agents import run
 from carrel.agents.chain_of_agents import Chained, chain_of_agents
 from carrel.agents.fitting import reply_room
 from carrel.agents.tasks import ANSWER_FROM_NOTES, CHOICE, NOTES
-from carrel.errors import ContextOverflowError, EmptyQuestionError, InputError, RefusalError, ReplyFormatError
+from carrel.errors import ContextOverflowError, EmptyQuestionError, InputError, RefusalError
 from carrel.testing import FakeGenerator
 from carrel.tokens import shipped_tokenizer
 from carrel.types import Citation, Completion, Document, Passage, Prompt
@@ -34,7 +34,7 @@ class Scripted(FakeGenerator):
 
     def __init__(
         self,
-        worker: Callable[[Prompt], Any] = lambda prompt: "",
+        worker: Callable[[Prompt], Any] = lambda prompt: "Noted.",
         manager: Callable[[Prompt], Any] = lambda prompt: "At nine.",
         choice: Callable[[Prompt], Any] = lambda prompt: "1",
         **more: Any,
@@ -81,7 +81,7 @@ def _plain(text: str) -> str:
 
 
 def test_workers_read_the_whole_text_in_order_and_a_manager_answers() -> None:
-    generator = Scripted(lambda prompt: "", lambda prompt: "At nine.")
+    generator = Scripted(lambda prompt: "Noted.", lambda prompt: "At nine.")
     found = _chain(generator)
     workers = generator.of(NOTES)
     assert found.pieces == len(workers) == len(found.notes) > 3
@@ -89,7 +89,8 @@ def test_workers_read_the_whole_text_in_order_and_a_manager_answers() -> None:
     assert found.answer.text == "At nine." and not found.stopped_early and found.skipped == () == found.candidates
     assert all(prompt.kind == "notes" and prompt.max_tokens == 60 for prompt in workers)
     (manager,) = generator.of(ANSWER_FROM_NOTES)
-    assert manager.kind == "answer" and manager.question == QUESTION and manager.passages == () == manager.notes
+    assert manager.kind == "answer" and manager.question == QUESTION
+    assert manager.notes == ("Noted.",) and manager.passages == ()
 
 
 def test_backwards_the_last_piece_is_read_first() -> None:
@@ -172,19 +173,29 @@ def test_without_early_exit_all_is_read() -> None:
 
 
 def test_a_piece_that_says_nothing_leaves_the_notes_as_they_were() -> None:
-    replies = iter(["Of the ferry.", "", "  ", Completion("NOTHING", finish_reason="abstained"), "ENOUGH", "Never."])
+    abstained = Completion("NOTHING", finish_reason="abstained")
+    replies = iter(["Of the ferry.", "", "  ", abstained, "Nothing.", "ENOUGH", "Never."])
     generator = Scripted(lambda prompt: next(replies))
-    found = _chain(generator)
-    assert [prompt.notes for prompt in generator.of(NOTES)] == [()] + [("Of the ferry.",)] * 4
+    found = _chain(generator, piece_tokens=300)
+    assert [prompt.notes for prompt in generator.of(NOTES)] == [()] + [("Of the ferry.",)] * 5
     assert generator.of(ANSWER_FROM_NOTES)[0].notes == ("Of the ferry.",)
-    assert found.pieces == 5 and [note.text for note in found.notes] == ["Of the ferry."] * 5
+    assert found.pieces == 6 and [note.text for note in found.notes] == ["Of the ferry."] * 6
+
+
+@pytest.mark.parametrize("direction", ["forwards", "both"])
+def test_where_no_worker_notes_anything_there_is_no_answer(direction: Any) -> None:
+    generator = Scripted(lambda prompt: "NOTHING", lambda prompt: "At ten, as I remember.")
+    found = _chain(generator, direction=direction)
+    assert found.answer.abstained and found.answer.citations == () and found.pieces > 3
+    assert generator.of(ANSWER_FROM_NOTES) == [] == generator.of(CHOICE)
 
 
 def test_a_piece_that_a_worker_declines_is_said_and_the_others_are_read() -> None:
     for declining in (Completion("I cannot.", finish_reason="refused"), RefusalError("filtered")):
         generator = Scripted(lambda prompt, said=declining: said if "lamps" in _read([prompt]) else "Fine.")  # type: ignore[misc]
         found = _chain(generator)
-        assert len(found.skipped) == 1 and found.skipped[0] and len(found.skipped[0]) <= 80
+        (why,) = found.skipped
+        assert why.startswith("The ferry leaves at nine.") and ("declined" in why or why.endswith("filtered"))
         assert found.pieces == len(generator.of(NOTES)) - 1 > 2
         assert _read(generator.of(NOTES)) == _plain(DOCUMENT.text) and found.answer.text == "At nine."
 
@@ -226,6 +237,39 @@ def test_a_piece_too_long_for_its_server_is_read_in_halves(direction: Any, text:
 def test_one_sentence_too_long_for_its_server_is_an_error() -> None:
     with pytest.raises(ContextOverflowError, match="never"):
         _chain(Scripted(lambda prompt: ContextOverflowError("never")))
+
+
+@pytest.mark.parametrize("direction", ["forwards", "backwards"])
+def test_one_sentence_too_long_for_its_server_is_said_and_the_others_are_read(direction: Any) -> None:
+    def worker(prompt: Prompt) -> Any:
+        return ContextOverflowError("the server counts otherwise") if "whale" in _read([prompt]) else "Fine."
+
+    text = Document("\n\n".join(PLACES), "d")
+    found = _chain(Scripted(worker), text, direction=direction)
+    (why,) = found.skipped
+    assert why == f"{PLACES[2]}: the server counts otherwise"
+    assert found.pieces >= 2 and found.answer.text == "At nine."
+
+
+def test_where_no_worker_reads_anything_no_manager_is_asked() -> None:
+    generator = Scripted(lambda prompt: Completion("I cannot.", finish_reason="refused"))
+    with pytest.raises(RefusalError, match="I cannot"):
+        _chain(generator)
+    assert generator.of(ANSWER_FROM_NOTES) == []
+
+
+def test_notes_that_are_too_long_for_the_manager_are_cut_and_not_the_end_of_it() -> None:
+    generator = Scripted(lambda prompt: "word " * 300, context_window=700)
+    found = _chain(generator, document_of(2), notes_tokens=349)
+    (manager,) = generator.of(ANSWER_FROM_NOTES)
+    assert found.answer.text == "At nine." and manager.notes and manager.notes[0] in found.notes[-1].text
+
+
+def test_a_worker_that_says_more_than_it_may_is_cut_and_the_rest_is_read() -> None:
+    generator = Scripted(lambda prompt: Completion("Noted. " + "word " * 2000))
+    found = _chain(generator)
+    assert _read(generator.of(NOTES)) == _plain(DOCUMENT.text) and found.answer.text == "At nine."
+    assert all(prompt.notes[0].startswith("Noted. word") for prompt in generator.of(NOTES)[1:])
 
 
 def test_a_window_without_room_for_a_sentence_is_an_error() -> None:
@@ -324,11 +368,58 @@ def test_a_choice_that_cannot_be_read_is_asked_for_once_more() -> None:
     assert second.notes[:-1] == first.notes and "it names no number from 1 to 2" in second.notes[-1]
 
 
-def test_a_choice_that_fails_twice_is_reported() -> None:
-    generator, go = _two(["At nine.", "At ten."], choice=lambda prompt: "3")
-    with pytest.raises(ReplyFormatError, match="twice the model's reply could not be used"):
+@pytest.mark.parametrize(
+    ("choice", "why"),
+    [
+        ("3", "twice the model's reply could not be used"),
+        (Completion("No.", finish_reason="refused"), "declined"),
+        (ContextOverflowError("too long"), "too long"),
+    ],
+)
+def test_without_a_choice_the_answer_with_more_citations_stands_and_it_is_said(choice: Any, why: str) -> None:
+    generator, go = _two(["At nine.", "The ferry leaves at nine [1]."], choice=lambda prompt: choice)
+    found = go()
+    assert len(generator.of(CHOICE)) == (2 if choice == "3" else 1)
+    assert found.answer == found.candidates[1] and found.answer.citations[0].quote == PLACES[0]
+    assert "that with the most citations stands" in found.skipped[-1] and why in found.skipped[-1]
+
+
+def test_without_a_choice_the_first_of_equals_stands() -> None:
+    _, go = _two(["At nine.", "At ten."], choice=lambda prompt: "3")
+    assert go().answer.text == "At nine."
+
+
+_REFUSED = Completion("I cannot.", finish_reason="refused")
+
+
+@pytest.mark.parametrize("failure", [_REFUSED, RefusalError("declined"), ContextOverflowError("declined: too long")])
+@pytest.mark.parametrize("first", [True, False])
+def test_an_answer_of_one_direction_is_not_lost_with_that_of_the_other(failure: Any, first: bool) -> None:
+    good = "The ferry leaves at nine [1]."
+    generator, go = _two([failure, good] if first else [good, failure])
+    found = go()
+    assert found.answer.text == good and found.candidates == (found.answer,) and generator.of(CHOICE) == []
+    (citation,) = found.answer.citations
+    assert citation.quote == PLACES[0]
+    (why,) = found.skipped
+    assert why.startswith("one direction has no answer: ") and "declined" in why
+
+
+def test_where_both_directions_decline_it_is_an_error() -> None:
+    _, go = _two([_REFUSED, _REFUSED])
+    with pytest.raises(RefusalError, match="declined"):
         go()
-    assert len(generator.of(CHOICE)) == 2
+
+
+def test_two_long_answers_are_both_shown_to_whoever_chooses() -> None:
+    replies = iter(["nine " * 175, "ten " * 175])
+    generator = Scripted(manager=lambda prompt: next(replies), choice=lambda prompt: "2", context_window=400)
+    found = run(
+        chain_of_agents(QUESTION, document_of(1), direction="both", notes_tokens=16), generator=generator, mode="fast",
+    ).result  # fmt: skip
+    (prompt,) = generator.of(CHOICE)
+    assert prompt.notes[0].startswith("Answer 1: nine") and prompt.notes[1].startswith("Answer 2: ten")
+    assert found.answer.text.startswith("ten")
 
 
 @pytest.mark.parametrize(
@@ -392,8 +483,6 @@ def test_whatever_the_lengths_every_prompt_fits_and_every_citation_is_a_quotatio
     except ContextOverflowError:
         reply = min(notes, window // 2)
         rooms = {NOTES: window - 2 * reply, ANSWER_FROM_NOTES: window - window // 4 - reply}
-        if direction == "both":
-            rooms[CHOICE] = window - 16 - 2 * (window // 4)
         asked = generator.count_tokens(question)
         assert min(room - generator.count_tokens(task) - asked for task, room in rooms.items()) < 60, "there was room"
         return

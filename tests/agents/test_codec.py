@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections import OrderedDict
 from dataclasses import dataclass, field
@@ -95,3 +96,9 @@ def test_documents_and_completions_come_back() -> None:
     assert restored(Document, plain(document)) == document
     completion = Completion("😀 \ud800", logprobs=(("a", -0.5), ("b", -1.5)))
     assert restored(Completion, json.loads(json.dumps(plain(completion), ensure_ascii=False))) == completion
+
+
+def test_what_can_be_called_is_its_name() -> None:
+    """Tools are arguments of flows; their functions may be methods, or partial."""
+    assert plain("".join) == "builtins.str.join" and plain(sorted) == "builtins.sorted"
+    assert plain(functools.partial(sorted, key=len)) == ["builtins.sorted", [], {"key": "builtins.len"}]

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
+from contextvars import ContextVar
+from itertools import pairwise
 from typing import Any
 
 import pytest
 
-from carrel.agents import Ask, Budget, Embed, Fit, Happened, Journal, Read, Steps, arun, flow, run, run_many
-from carrel.asynchronous import stop_if_cancelled
+from carrel.agents import Ask, Embed, Fit, Happened, Read, Steps, arun, flow, run, run_many
 from carrel.errors import GenerationError, InputError
 from carrel.generation.base import Generator
 from carrel.testing import FakeGenerator, WordTokenizer
@@ -69,24 +66,6 @@ class Slow(FakeGenerator):
         time.sleep(self.seconds)
         with self._lock:
             self.inside -= 1
-        return super().complete(prompt)
-
-
-class Waiting(FakeGenerator):
-    """Never replies, but looks whether anybody still waits."""
-
-    def __init__(self) -> None:
-        super().__init__("late")
-        self.entered, self.stopped = threading.Event(), threading.Event()
-
-    def complete(self, prompt: Prompt) -> Completion:
-        self.entered.set()
-        try:
-            for _ in range(1000):
-                stop_if_cancelled()
-                time.sleep(0.01)
-        finally:
-            self.stopped.set()
         return super().complete(prompt)
 
 
@@ -274,129 +253,8 @@ def test_requests_are_noted_in_a_few_words() -> None:
 
     done = run(several(), generator=FakeGenerator("a"), mode="fast")
     notes = [node.note for node in done.trace.walk()][1:]
-    assert notes == ["1 passages", "", "some-id", f"answer: {'long ' * 20:.39}…"]
+    assert notes == ["1 passage", "1 text", "some-id", f"answer: {'long ' * 20:.39}…"]
     assert "give the driver a library=" in [node.error for node in done.trace.walk()][3]
-
-
-# -- leaving --------------------------------------------------------------------------------------
-
-
-async def test_cancelled_it_stops_the_generator_and_closes_the_flow() -> None:
-    closed: list[bool] = []
-
-    @flow()
-    def waiting() -> Steps[None]:
-        try:
-            yield Ask(Prompt("q"))
-        finally:
-            closed.append(True)
-
-    generator = Waiting()
-    task = asyncio.create_task(arun(waiting(), generator=generator))
-    await asyncio.to_thread(generator.entered.wait, 10)
-    task.cancel()
-    began = time.perf_counter()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    assert time.perf_counter() - began < 2
-    assert await asyncio.to_thread(generator.stopped.wait, 10) and closed == [True]
-
-
-async def test_cancelled_it_cancels_a_native_call() -> None:
-    cancelled: list[bool] = []
-
-    class Endless(Native):
-        async def acomplete(self, prompt: Prompt) -> Completion:  # type: ignore[override]
-            try:
-                await asyncio.sleep(60)
-            except asyncio.CancelledError:
-                cancelled.append(True)
-                raise
-            return Completion("")
-
-    task = asyncio.create_task(arun(_chain("a", 1), generator=Endless()))
-    await asyncio.sleep(0.05)
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    assert cancelled == [True]
-
-
-async def test_what_ends_after_the_cancellation_does_no_harm(tmp_path: Path) -> None:
-    """A reply that comes when the journal is closed already is not written, and nothing breaks."""
-    entered, leave, left = threading.Event(), threading.Event(), threading.Event()
-
-    class Deaf(FakeGenerator):
-        def complete(self, prompt: Prompt) -> Completion:
-            entered.set()
-            leave.wait(10)
-            left.set()
-            return Completion("too late")
-
-    path = tmp_path / "journal"
-    task = asyncio.create_task(arun(_chain("a", 1), generator=Deaf(), journal=path))
-    await asyncio.to_thread(entered.wait, 10)
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    leave.set()
-    assert await asyncio.to_thread(left.wait, 10)
-    with Journal(path) as journal:
-        assert len(journal) == 0
-
-
-_INTERRUPTED = """
-import sys, time
-from carrel.agents import Ask, flow, run
-from carrel.asynchronous import stop_if_cancelled
-from carrel.testing import FakeGenerator
-from carrel.types import Completion, Prompt
-
-@flow()
-def chain():
-    for number in range(5):
-        yield Ask(Prompt(str(number)))
-
-class Waits(FakeGenerator):
-    def complete(self, prompt):
-        if prompt.question == "2":
-            print("waiting", flush=True)
-            while True:
-                stop_if_cancelled()
-                time.sleep(0.01)
-        return Completion("well")
-
-def main():
-    run(chain(), generator=Waits(), journal=sys.argv[1])
-
-if sys.argv[2] == "loop":
-    import asyncio
-    async def notebook():
-        main()
-    asyncio.new_event_loop().run_until_complete(notebook())  # asyncio.run would take the signal for itself
-else:
-    main()
-"""
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT for other processes")
-@pytest.mark.parametrize("where", ["script", "loop"])
-def test_ctrl_c_ends_the_run_at_once_and_keeps_its_journal(tmp_path: Path, where: str) -> None:
-    path = tmp_path / "journal"
-    command = [sys.executable, "-c", _INTERRUPTED, str(path), where]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None and process.stdout.readline() == "waiting\n"
-            time.sleep(0.1)
-            began = time.perf_counter()
-            process.send_signal(signal.SIGINT)
-            _, errors = process.communicate(timeout=20)
-            assert time.perf_counter() - began < 8, "loose: the machine may be busy"
-        finally:
-            process.kill()
-    assert process.returncode != 0 and "KeyboardInterrupt" in errors
-    with Journal(path) as journal:
-        assert len(journal) == 2
 
 
 # -- what it costs --------------------------------------------------------------------------------
@@ -415,9 +273,16 @@ def _seconds(generator: FakeGenerator) -> float:
     return time.perf_counter() - began
 
 
-def test_time_runs_out_for_what_is_under_way() -> None:
-    generator = Waiting()
-    began = time.perf_counter()
-    (done,) = run_many([_chain("a", 1)], generator=generator, budget=Budget(seconds=0.1))
-    assert "0.1 seconds is spent" in str(done.error)
-    assert time.perf_counter() - began < 5 and generator.stopped.wait(10)
+def test_to_wait_for_its_turn_is_no_part_of_a_step() -> None:
+    done = run(_side_by_side(4), generator=Slow(0.05), concurrency=1)
+    steps = done.trace.asks
+    for before, after in pairwise(steps):
+        assert before.ended is not None and after.began >= before.ended
+    assert sum(step.seconds for step in steps) <= done.trace.seconds
+
+
+async def test_what_a_notebook_has_set_is_set_for_the_generator() -> None:
+    """Context variables: the current span of a tracer, say."""
+    current: ContextVar[str] = ContextVar("current", default="none")
+    current.set("mine")
+    assert run(_chain("a", 1), generator=FakeGenerator(lambda _: current.get())).result == ["a", "mine"]

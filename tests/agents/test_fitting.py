@@ -264,3 +264,33 @@ def test_five_megabytes_are_cut_in_seconds(kind: str) -> None:
         left, pieces = fit(Fit(prompt, left), generator).left, pieces + 1
     assert pieces > 50
     assert time.perf_counter() - began < 20, "seconds; loose, for a busy machine"
+
+
+@pytest.mark.parametrize("tokenizer", TOKENIZERS, ids=lambda tokenizer: tokenizer.name)
+def test_only_the_first_passage_is_cut_within_a_sentence(tokenizer: Tokenizer) -> None:
+    """Where not one sentence of a later one has room, all of it is left for the next piece."""
+    long = "A sentence of many words, " * 30 + "which ends here. "
+    passages = _passages(["One two three. ", long, "The end."])
+    prompt, cuts = Prompt("q", max_tokens=5), 0
+    for window in range(60, 600, 7):
+        try:
+            fitted = fit(Fit(prompt, passages), _generator(window, tokenizer))
+        except ContextOverflowError:
+            continue
+        assert all(passage.text in ("One two three. ", long, "The end.") for passage in fitted.taken), window
+        cuts += len(fitted.taken) == 1
+        alone = fit(Fit(prompt, passages[1:]), _generator(window, tokenizer))
+        assert alone.taken[0].text and long.startswith(alone.taken[0].text)
+    assert cuts
+
+
+def test_a_passage_of_one_sentence_that_counts_for_more_than_was_thought_is_left_whole() -> None:
+    """With counts that do not add up, what does not fit after all is put back, not halved."""
+    texts = [f"Sentence {number} of words that go on and on and on and on" for number in range(12)]
+    for window in range(60, 400, 3):
+        generator = _generator(window, Growing())
+        try:
+            fitted = fit(Fit(Prompt("q", max_tokens=5), _passages(texts)), generator)
+        except ContextOverflowError:
+            continue
+        assert len(fitted.taken) == 1 or all(passage.text in texts for passage in fitted.taken)

@@ -126,6 +126,27 @@ def test_any_order_of_replies_gives_what_the_plain_recursion_gives(tree: Any, se
     assert all(node.ended is not None for node in machine.trace.walk())
 
 
+def test_errors_after_which_a_flow_went_on_are_known() -> None:
+    """Those that it caught, once it has yielded or returned; not those that ended it."""
+    ask = _ask("q")
+
+    def flow_of(catches: bool, more: bool) -> Any:
+        return [(catches, [("one", "a")] + [("one", "b")] * more)]
+
+    for catches, more in [(True, True), (True, False), (False, True)]:
+        machine: Machine[Any] = Machine(_tree((False, [("one", (False, each)) for each in flow_of(catches, more)])))
+        (due,) = machine.due()
+        error = GenerationError("no")
+        machine.fail(due, error)
+        assert machine.survived == ([error] if catches else [])
+        assert machine.done is not (catches and more)
+    machine = Machine(_yielding([ask, _ask("r")]))
+    first, second = machine.due()
+    machine.fail(first, GenerationError("no"))
+    machine.give(second, "r")
+    assert machine.survived == [] and isinstance(machine.error, GenerationError)
+
+
 # -- what a flow may yield ------------------------------------------------------------------------
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -154,9 +155,15 @@ def test_the_last_of_a_text_needs_no_room_for_more() -> None:
     assert note == _note(20) and fitted.left == ()
 
 
-def test_a_window_too_small_even_without_evidence_is_an_error() -> None:
+def test_a_window_too_small_even_without_a_note_is_an_error() -> None:
     with pytest.raises(ContextOverflowError):
-        run(_beside(_note(3), TEXT), generator=FakeGenerator(context_window=12))
+        run(_beside(_note(3), TEXT), generator=FakeGenerator(context_window=4))
+
+
+def test_a_note_that_leaves_no_room_without_evidence_is_cut() -> None:
+    whole = replace(_note(2), text="word " * 5000 + "[1][2]")
+    note, fitted = run(_beside(whole, TEXT), generator=FakeGenerator(context_window=700)).result
+    assert fitted.taken and not note.evidence and whole.text.startswith(note.text) and note.text.startswith("word word")
 
 
 def test_units_of_five_megabytes_take_seconds() -> None:

@@ -160,3 +160,22 @@ def test_a_flow_without_an_end_is_an_error() -> None:
 
     with pytest.raises(InputError, match="more than 10,000 replies"):
         plan(endless(), generator=FakeGenerator(""))
+
+
+@pytest.mark.parametrize("concurrency", [0, -1, True, 1.5])
+def test_a_plan_for_no_calls_at_once_is_an_error(concurrency: Any) -> None:
+    with pytest.raises(InputError, match="concurrency is a number of requests, 1 or more"):
+        plan(_tree(3), generator=FakeGenerator(), concurrency=concurrency)
+
+
+def test_what_cannot_be_planned_is_said() -> None:
+    with pytest.raises(InputError, match="a plan is made for a flow"):
+        plan(_tree, generator=FakeGenerator())  # type: ignore[arg-type]
+    for slow in ((0, 60), (3000, -1), (3000, 60, -1)):
+        with pytest.raises(InputError, match="more than 0 tokens a second"):
+            Speed(*slow)
+
+
+def test_the_steps_of_a_plan_are_named() -> None:
+    planned = plan(_tree(3), generator=FakeGenerator(context_window=100))
+    assert [step.note for step in planned.trace.children] == ["1 passage", "answer: w w w"]

@@ -11,7 +11,7 @@ from carrel.agents.replying import note_of, write
 from carrel.agents.tasks import ENOUGH
 from carrel.errors import GenerationError, InputError
 from carrel.testing import GeneratorConformance
-from carrel.types import Document, Prompt
+from carrel.types import Document, Passage, Prompt
 
 FILLER = "The road along the quay was dry and the weather was mild for the season."
 FACT = "Anselm Dray, the last keeper of Greyhorn Light, left the rock on 3 May 1988."
@@ -116,3 +116,21 @@ def test_it_answers_what_nobody_retrieved() -> None:
         return (yield from write(Prompt(QUESTION, fitted.taken)))
 
     assert "1988" in run(asking(), generator=ReaderWorker()).result.text
+
+
+@pytest.mark.parametrize("place", [1, 60, 118])
+def test_a_long_quotation_is_answered_from_and_cited_by_its_number(worker: ReaderWorker, place: int) -> None:
+    log = document(parts=120, place=place)
+    short = Passage("diary", 40, 40 + len(FILLER), FILLER)
+    long = Passage("log", 0, len(log.text), log.text)
+    for passages, number in (((short, long), 2), ((long, short), 1)):
+        said = worker.complete(Prompt(QUESTION, passages, notes=("It says so.",)))
+        assert said.finish_reason == "stop" and "3 May 1988" in said.text and said.text.endswith(f"[{number}]")
+        assert {each.number for each in said.citations} == {number}
+        assert all(log.text[each.start : each.end] == each.quote for each in said.citations)
+        assert said.answers[0].citation.number == number
+
+
+def test_notes_that_do_not_answer_are_no_answer(worker: ReaderWorker) -> None:
+    said = worker.complete(Prompt("Who painted the crane?", units(document()), notes=("It says so.",)))
+    assert said.finish_reason == "abstained" and not said.citations

@@ -11,12 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from carrel.agents import Steps, flow, run
-from carrel.agents.fitting import reply_room
 from carrel.agents.replying import (
     Note,
     Written,
+    ask_as,
     ask_in_form,
-    carrying,
     gathered,
     note_of,
     quoted,
@@ -28,9 +27,9 @@ from carrel.agents.replying import (
     write,
     write_with_sign,
 )
-from carrel.errors import ContextOverflowError, RefusalError, ReplyFormatError
+from carrel.errors import RefusalError, ReplyFormatError
 from carrel.testing import FakeGenerator
-from carrel.types import Citation, Completion, Passage, Prompt, Span, TextEvent
+from carrel.types import Citation, Completion, Passage, Prompt, Span, TextEvent, Usage
 
 TEXT = "The ferry leaves at nine. The pier has seven lamps. Gulls nest on the roof."
 FERRY = Passage("d", 100, 100 + len(TEXT), TEXT, "Harbour", prefix="Harbour > Ferries", kept=(Span(100, 125),))
@@ -66,7 +65,7 @@ def test_marks_are_bound_and_those_that_lead_nowhere_reported() -> None:
 
 def test_a_text_without_marks_needs_no_binding() -> None:
     done = run(_of(write, PROMPT), generator=FakeGenerator("At nine."))
-    assert done.result == Written("At nine.", (), PROMPT.passages)
+    assert replace(done.result, prompt_tokens=0) == Written("At nine.", (), PROMPT.passages)
     assert [node.kind for node in done.trace.walk()] == ["flow", "ask"]
 
 
@@ -199,24 +198,6 @@ def test_less_evidence_takes_its_marks_along() -> None:
     assert with_evidence(_note(2), 0).text == "Fact 0. Fact 1."
 
 
-@given(st.integers(0, 30), st.integers(1, 600), st.none() | st.integers(1, 200), st.text(max_size=80))
-def test_a_prompt_carries_as_much_evidence_as_fits(count: int, window: int, most: int | None, question: str) -> None:
-    generator, note = FakeGenerator(context_window=window), _note(count)
-    try:
-        prompt = _run(generator, carrying, Prompt(question, max_tokens=most), note)
-    except ContextOverflowError:
-        bare = Prompt(question, notes=(with_evidence(note, 0).text,), max_tokens=most)
-        assert generator.prompt_tokens(bare) + reply_room(bare, window) > window
-        return
-    assert generator.prompt_tokens(prompt) + reply_room(prompt, window) <= window
-    kept = len(prompt.passages)
-    assert prompt.notes == ((with_evidence(note, kept).text,) if note.text else ())
-    assert all(shown.text in whole.text for shown, whole in zip(prompt.passages, note.evidence, strict=False))
-    assert kept == count or generator.prompt_tokens(prompt) + reply_room(prompt, window) > window - 20 - 3 * (
-        count - kept
-    )
-
-
 # -- a reply of a certain form ---------------------------------------------------------------------
 
 
@@ -236,6 +217,22 @@ def test_one_of_the_wrong_form_is_asked_for_again_with_what_was_wrong() -> None:
     first, second = generator.prompts
     assert first.notes == ("note",) and second.notes[0] == "note" and second.passages == first.passages
     assert "could not be used: it names no number from 1 to 3. Reply again" in second.notes[1]
+
+
+def test_more_of_a_reply_than_its_text_is_read() -> None:
+    def read(reply: Completion) -> float:
+        if reply.confidence is None:
+            raise ValueError("it is not sure of itself")
+        return reply.confidence
+
+    generator = FakeGenerator(["Sure.", Completion("Sure.", confidence=0.7)])
+    assert _run(generator, ask_as, PROMPT, read, example="1") == 0.7
+    assert "could not be used: it is not sure of itself." in generator.prompts[1].notes[-1]
+
+
+def test_what_is_written_knows_the_tokens_of_its_prompt() -> None:
+    generator = FakeGenerator(Completion("Fine.", Usage(prompt_tokens=77)))
+    assert _run(generator, write, PROMPT).prompt_tokens == 77
 
 
 def test_twice_is_an_error_that_quotes_the_reply() -> None:

@@ -130,6 +130,20 @@ def test_a_piece_that_turns_out_too_long_is_read_in_halves():
         _ran(ContextOverflowError("always"), window=2000)
 
 
+def test_one_passage_that_turns_out_too_long_is_read_by_its_sentences():
+    sentences = [f"The pier of harbour {n} was built in {1890 + n}." for n in range(4)]
+
+    def script(prompt):
+        if prompt.kind == "notes" and sum(len(p.text) for p in prompt.passages) > 60:
+            raise ContextOverflowError("the server counts otherwise")
+        return _quoting(prompt)
+
+    text = " ".join(sentences)
+    result, _ = _ran(script, texts=Passage("d", 0, len(text), text))
+    assert [fact.text for fact in result.facts] == sentences and not result.skipped
+    assert all(text[fact.start : fact.end] == fact.text for fact in result.facts)
+
+
 def test_facts_beyond_the_window_are_left_out_by_relevance():
     rows = [
         f"Gull {number} nests upon the northern roof beside the wall of the old lighthouse." for number in range(40)

@@ -44,8 +44,9 @@ def test_a_tool_of_ones_own() -> None:
     ("arguments", "told"),
     [
         ({}, "n is missing"), ({"n": None}, "n is a whole number, not None"), ({"n": "8"}, "not '8'"),
-        ({"n": 8, "m": 1}, "there is no 'm'; it takes n"), ("{", "it is an object, not '{'"), ([8], "an object"),
-        ('{"n":' * 9999, "an object"),
+        ({"n": 8, "m": 1}, "there is no 'm'; it takes n"),
+        ("{", "the arguments are a JSON object, not '{'"), ([8], "a JSON object"),
+        ('{"n":' * 9999, "a JSON object"),
     ],
 )  # fmt: skip
 def test_wrong_arguments_are_told_in_words(arguments: Any, told: str) -> None:
@@ -64,3 +65,10 @@ def test_a_bug_of_a_tool_is_an_error() -> None:
 def test_what_is_told_is_shortened() -> None:
     tool = Tool("halve", "", HALVE.parameters, run=_halved, shorten=lambda text: text[:9])
     assert tool.call({}) == "halve was" and tool.call({"n": 7}) == "only even" and tool.call({"n": 8}) == "4"
+
+
+def test_what_a_client_does_to_a_schema_is_its_own_affair() -> None:
+    for said in (HALVE.as_openai()["function"]["parameters"], HALVE.as_mcp()["inputSchema"]):
+        said["properties"]["n"]["type"] = "string"
+        said["required"].append("m")
+    assert HALVE.call({"n": 8}) == "4"

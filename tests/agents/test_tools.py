@@ -109,7 +109,7 @@ def test_a_search_that_finds_nothing_says_so(tmp_path: Path) -> None:
 
 def test_a_search_without_words_or_with_no_room_says_so(library: carrel.Library) -> None:
     search = named(library)["search"]
-    assert "question is empty" in search.call({"question": "?!"})
+    assert "no words to look for" in search.call({"question": "?!"})
     with carrel.open(library.path, mode="fast", collection="dense") as dense:
         dense.add_text("x" * 40 + "y" * 400, id="dense", title="A title of some words")
         said = named(dense)["search"].call({"question": "x" * 40, "budget": 64})
@@ -217,8 +217,8 @@ def test_notes_are_recalled(library: carrel.Library) -> None:
         assert tools["remember"].call({"note": note}) == "The note is kept."
     assert kept == ["The cranes stop at 15 m/s.", "The tide is high.", "The tide is high."]
     assert tools["recall"].call({}) == "- The tide is high.\n- The cranes stop at 15 m/s."
-    assert tools["recall"].call({"query": "Cranes?"}) == "- The cranes stop at 15 m/s."
-    assert tools["recall"].call({"query": "zebra"}).startswith("No note was kept that has")
+    assert tools["recall"].call({"question": "Cranes?"}) == "- The cranes stop at 15 m/s."
+    assert tools["recall"].call({"question": "zebra"}).startswith("No note was kept that has")
     assert named(library)["recall"].call({}) == "No note."  # each has notes of its own
 
 
@@ -253,7 +253,7 @@ _ARGUMENTS = st.fixed_dictionaries(
     optional={
         "question": _QUESTION, "budget": st.integers(0, 1200), "document_id": _IDS,
         "start": st.integers(-5, 40_000), "end": st.integers(-5, 40_000), "offset": st.integers(0, 60),
-        "filter": st.text(max_size=5), "note": st.text(max_size=900), "query": st.text(max_size=60),
+        "filter": st.text(max_size=5), "note": st.text(max_size=900),
     },
 )  # fmt: skip
 

@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 import rich.console
 
-from carrel.agents import Ask, Fit, Run, Steps, Trace, flow, run, run_many
+from carrel.agents import Ask, Bind, Call, Embed, Fit, Pack, Run, Score, Steps, Trace, flow, run, run_many
 from carrel.agents.machine import Machine
-from carrel.agents.trace import export
+from carrel.agents.trace import export, in_short
+from carrel.errors import ContextOverflowError
 from carrel.testing import FakeGenerator
 from carrel.types import Passage, Prompt
 
@@ -128,6 +129,49 @@ def test_a_run_may_be_nested_deeper_than_the_stack() -> None:
         said, depth = said["children"][0], depth + 1
     assert depth == 3001
     machine.trace.tree()
+
+
+@flow()
+def _probing() -> Steps[str]:
+    try:
+        yield Fit(Prompt("word " * 50), (Passage("d", 0, 1, "x"),))
+    except ContextOverflowError:
+        yield Fit(Prompt("q"), (Passage("d", 0, 1, "x"),))
+    return "done"
+
+
+def test_to_find_no_room_is_no_failure() -> None:
+    """A flow fits in order to learn whether there is room."""
+    trace = run(_probing(), generator=FakeGenerator(context_window=60)).trace
+    assert [(node.note, node.error) for node in trace.children] == [("1 passage: no room", ""), ("1 passage", "")]
+    (failed,) = run_many([_careless()], generator=FakeGenerator(context_window=60))
+    assert "ContextOverflowError" in failed.trace.error and "leaves 0 of them" in str(failed.trace)
+
+
+@flow()
+def _careless() -> Steps[None]:
+    yield Fit(Prompt("word " * 50), (Passage("d", 0, 1, "x"),))
+
+
+def test_every_request_has_a_few_words() -> None:
+    one, two = Passage("d", 0, 1, "x"), Passage("d", 1, 2, "y")
+    said = [
+        in_short(request)
+        for request in (
+            Pack("q", (one, two), 1000), Score("q", (one,)), Embed(("a", "b")), Embed(("a", "b"), queries=True),
+            Bind("t", (one, two)), Call("search", {"question": "q"}), Fit(Prompt("q"), ()),
+        )
+    ]  # fmt: skip
+    assert said == [
+        "2 passages, 1,000 tokens", "1 passage", "2 texts", "2 queries", "marks to 2 passages", "search", "0 passages",
+    ]  # fmt: skip
+
+
+def test_a_long_error_is_cut_to_a_line_for_eyes_alone() -> None:
+    error = "GenerationError: first\nsecond " + "word " * 100
+    trace = Trace("ask", "", "0", 0.0, 1.0, error=error)
+    assert "\n" not in str(trace) and "first second" in str(trace) and len(str(trace)) < 300
+    assert trace.as_json()["error"] == error
 
 
 # -- OpenTelemetry ---------------------------------------------------------------------------------

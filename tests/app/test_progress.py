@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
+
 import pytest
+from rich.console import Console
 
 from carrel.app import progress
 from carrel.retrieval.progress import IngestProgress
@@ -33,3 +36,12 @@ def test_the_bar_follows_the_text(monkeypatch: pytest.MonkeyPatch) -> None:
         callback(IngestProgress("embedding", 0, 1, 9, 9, 0.5, "a", 25, 100))
         callback(IngestProgress("reindexing", 3, 9, 9, 9, 0.5))
     assert [(done, total) for _, done, total, _ in told] == [(25, 100), (3, 9)]
+
+
+def test_brackets_in_names_are_shown_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = io.StringIO()
+    console = Console(file=screen, force_terminal=True, width=120, _environ={"TERM": "xterm"})
+    monkeypatch.setattr(progress, "stderr", lambda: console)
+    with progress.shown_progress(quiet=False) as tell:
+        tell("reading [/b] notes[1].txt", 1, 2, "[/i] half")
+    assert "reading [/b] notes[1].txt" in screen.getvalue() and "[/i] half" in screen.getvalue()

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import carrel
 from carrel.embeddings.base import ChunkEncoder, unit
 from carrel.embeddings.multi_vector import SalientTokens, SentenceLandmarks, salient
 from carrel.embeddings.token_states import pooled
@@ -116,3 +117,22 @@ def test_wrong_settings_are_said_at_once() -> None:
         SalientTokens(WindowedWords(), share=0)
     with pytest.raises(InputError, match="overlap must be"):
         SentenceLandmarks(WindowedWords(), overlap=99)
+
+
+def test_a_library_ranks_by_late_interaction(tmp_path) -> None:
+    texts = {"pier": TEXT, "cranes": "The cranes stop when the wind is above 15 m/s.", "vote": "Mr Pell voted against."}
+    question = "How strong may the wind be for the cranes?"
+    encoder = SalientTokens(WindowedWords(window=64), share=1.0)
+    with carrel.open(tmp_path / "lib", encoder=encoder) as library:
+        library.add([Document(text, id=name) for name, text in texts.items()])
+        found = library.search(question, retriever="dense", mode="fast", limit=10)
+    query = encoder.encode_query(question)
+    expected = {
+        name: float((query @ encoder.encode(Document(text), chunks_of(text))[0].T).max(axis=1).mean())
+        for name, text in texts.items()
+        if name != "pier"
+    }
+    scores = {passage.document_id: passage.scores.dense for passage in found}
+    assert found[0].document_id == "cranes"
+    for name, score in expected.items():
+        assert scores[name] == pytest.approx(score, abs=1e-4)

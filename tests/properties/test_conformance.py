@@ -136,6 +136,18 @@ for _loader in LOADERS:
 def test_every_method_of_the_registry_is_tried() -> None:
     names = {
         "all-MiniLM-L6-v2",
+        "late_chunking",
+        "situated",
+        "blended",
+        "sentence_landmarks",
+        "salient_tokens",
+        "matryoshka",
+        "sentence_transformers",
+        "openai_embeddings",
+        "onnx",
+        "int8",
+        "binary",
+        "funnel",
         "dense",
         "lexical",
         "fused",

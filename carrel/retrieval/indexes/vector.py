@@ -71,6 +71,28 @@ class VectorIndex(DerivedIndex):
     def scores(self, connection: Connection, query: Vectors, ids: Ids) -> NDArray[np.float64]:
         """Inner products with the given chunks (each its best vector); -1 for one that is not indexed."""
 
+    def search_each(self, connection: Connection, queries: Vectors, limit: int, allowed: Ids | None = None) -> Hits:
+        """The best chunks for a question of several vectors, by late interaction: the mean of its vectors' best.
+
+        Candidates are the best chunks of each vector, so a chunk that is among none of them is missed.
+
+        Reference: Khattab and Zaharia, "ColBERT", arXiv 2004.12832.
+
+        Parameters
+        ----------
+        queries : (vectors, dimension), unit length; of one, this is ``search``.
+        """
+        found = [self.search(connection, query, limit, allowed) for query in queries]
+        if len(found) == 1:
+            return found[0]
+        ids: Ids = np.unique(np.concatenate([hits.ids for hits in found]))
+        return best(ids, self.scores_each(connection, queries, ids), limit)
+
+    def scores_each(self, connection: Connection, queries: Vectors, ids: Ids) -> NDArray[np.float64]:
+        """``scores`` of a question of several vectors: their mean."""
+        found: NDArray[np.float64] = np.mean([self.scores(connection, query, ids) for query in queries], axis=0)
+        return found
+
     def _empty(self) -> None:
         self._rows = tuple(array.copy() for array in self._rows_of(np.empty((0, self.dimension), np.float32)))
         self._ids, self._alive = np.empty(0, np.int64), np.empty(0, bool)
@@ -166,7 +188,7 @@ def products(rows: Vectors, query: Vectors) -> Vectors:
     return found
 
 
-def best(ids: Ids, scores: NDArray[np.float32], limit: int) -> Hits:
+def best(ids: Ids, scores: NDArray[np.floating[Any]], limit: int) -> Hits:
     """Best first, ties by id, one entry a chunk."""
     order = np.lexsort((ids, -scores))
     ids, scores = ids[order], scores[order]
