@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[1]
 ENCODERS = ROOT / "benchmarks" / "results" / "encoders.json"
+VECTORS = ROOT / "benchmarks" / "results" / "vectors.json"
 FIGURE = ROOT / "docs" / "assets" / "encoders.svg"
+FUNNEL_SHOWN = 8  # oversampling
 NOT_MEASURED = "Not measured yet."
 BASELINE = "plain_256"
 SETS = ("qmsum", "squality", "squad")
@@ -88,7 +90,8 @@ def quality() -> str:
     base = found["encoders"][BASELINE]
     counts = ", ".join(f"{name} {base[name]['set']['questions']}" for name in SETS)
     made = found["manifest"]
-    note = f"Questions: {counts}. `{made['command']}` on {made['cores']} cores, {made['cpu']}, commit {made['commit'][:12]}."
+    where = f"{made['cores']} cores, {made['cpu']}, commit {made['commit'][:12]}"
+    note = f"Questions: {counts}. `{made['command']}` on {where}."
     return (
         "![What encoders add to plain chunks](assets/encoders.svg)\n\n"
         "Span recall in 1,000 tokens, percent; below the first row the difference in points with its 95 % interval:\n\n"
@@ -112,6 +115,53 @@ def cost() -> str:
         speed = [f"{timed['ratio']:.2f}", f"{timed['tokens_a_second']:,}"] if timed else ["", ""]
         rows.append([shown, *speed, f"{measured['vectors_a_chunk']:g}", whom])
     return table(("Encoder", "Time, plain 256 = 1", "Tokens a second", "Vectors a chunk", "For"), rows)
+
+
+def vectors() -> str:
+    """What shorter vectors take, miss and save: a library's ranking, the indexes themselves, and vectors cut short."""
+    if not VECTORS.exists():
+        return NOT_MEASURED
+    from generate_docs import table
+
+    found = json.loads(VECTORS.read_text(encoding="utf-8"))
+    many, few = found["million"], found["chunks"]
+    header = ("Index", "Bytes", "Oversampling", "Recall@10", "Of a million", "Search, ms", "Floor, ms", "Times faster")
+    searches = []
+    for row, small in zip(many["searches"], few["searches"], strict=True):
+        if row["index"].startswith("funnel") and row["oversampling"] != FUNNEL_SHOWN:
+            continue
+        index = many["indexes"][row["index"]]
+        factor = "" if row["oversampling"] is None else f"{row['oversampling']:g}"
+        searches.append(
+            [row["index"], f"{index['bytes_a_vector']:,.0f}", factor, _percent(small), _percent(row),
+             f"{row['search_ms']:.1f}", f"{index['floor_ms']:.1f}", f"{row['times_faster']:.1f}"]
+        )  # fmt: skip
+    ranked = [
+        [f'`"{row["index"]}"`', _percent(row), f"{row['search_ms']:.0f}", f"{row['times_faster']:.1f}",
+         f"{small['times_faster']:.1f}"]
+        for row, small in zip(many["rankings"], few["rankings"], strict=True)
+    ]  # fmt: skip
+    cut = [[f"{row['dimension']}", _percent(row)] for row in found["truncated"]]
+    made = found["manifest"]
+    return (
+        f"The dense ranking of a library, 200 candidates, {found['questions']} questions, among {many['vectors']:,}"
+        f" vectors and among {few['vectors']:,}:\n\n"
+        + table(("`vectors=`", "Recall@10", "Ranking, ms", "Times faster", f"Of {few['vectors']:,}"), ranked)
+        + f"\n\nThe indexes themselves, ten hits, with what they read from the database. Bytes are those of a vector in"
+        f" memory with the id of its chunk; the floor is the time to read the bytes that are gone through, at"
+        f" {many['memory_gb_a_second']:.0f} GB/s:\n\n"
+        + table(header, searches)
+        + "\n\nThe shipped model's vectors cut short, without a second look:\n\n"
+        + table(("Dimensions", "Recall@10"), cut)
+        + "\n\n![Recall against bytes](assets/vectors.svg)\n\n"
+        f"The million: {many['what']}; {many['real']:,} are real, and {100 * many['real_among_the_best']:.0f} % of"
+        f" the ten best. `{made['command']}` on {made['cores']} cores, {made['cpu']}, with other work on the machine;"
+        " the quotients compare searches of the same question, one after the other."
+    )
+
+
+def _percent(row: dict[str, Any]) -> str:
+    return f"{100 * row['recall_at_10']:.1f} %"
 
 
 def draw(figure: Figure) -> None:

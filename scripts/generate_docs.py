@@ -118,11 +118,30 @@ def flows_busy() -> str:
     return busy()
 
 
+def encoders() -> str:
+    from embeddings_figures import quality
+
+    return quality()
+
+
+def encoders_cost() -> str:
+    from embeddings_figures import cost
+
+    return cost()
+
+
+def vectors() -> str:
+    from embeddings_figures import vectors
+
+    return vectors()
+
+
 GENERATORS: dict[str, Callable[[], str]] = {
     "errors": errors, "formats": formats, "methods": methods, "reader": reader,
     "contexts": contexts, "verification": verification, "kv": kv,
     "kv_contexts": kv_contexts, "presses": presses,
     "flows": flows, "flows_busy": flows_busy,
+    "encoders": encoders, "encoders_cost": encoders_cost, "vectors": vectors,
 }  # fmt: skip
 
 
