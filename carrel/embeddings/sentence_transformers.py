@@ -131,7 +131,8 @@ class SentenceTransformerEncoder(WindowedEncoder):
             raise ModelError(_explained(self.folder, error, self._code)) from error
         if self.pooling is not None:
             _pool_by(loaded, self.pooling)
-        return loaded.to(self._torch_dtype(loaded)).eval()
+        loaded.to(self._torch_dtype(loaded)).eval()  # in place
+        return loaded
 
     def _torch_dtype(self, loaded: SentenceTransformer) -> torch.dtype:
         import torch
