@@ -131,10 +131,10 @@ def pooled(
 
 
 def _not_empty(piece: slice, length: int) -> slice:
-    start = max(0, min(piece.start, length - 1))
     if piece.stop > piece.start:
         return piece
-    return slice(max(0, start - 1), max(1, start)) if piece.start else slice(0, 1)
+    before = max(0, min(piece.start, length) - 1)
+    return slice(before, before + 1)
 
 
 def weighted_states(

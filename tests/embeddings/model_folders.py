@@ -60,7 +60,8 @@ def declare(
         _put_dense(folder / "2_Dense", dense, width, seed)
     shutil.copy(model_folder("minilm") / "tokenizer.json", folder)
     names = {f"{name}_token": f"[{name.upper()}]" for name in ("pad", "unk", "cls", "sep", "mask")}
-    put(folder / "tokenizer_config.json", {"tokenizer_class": "BertTokenizer", "model_max_length": 512, **names})
+    told = {"tokenizer_class": "BertTokenizer", "model_max_length": 512, "do_lower_case": True}
+    put(folder / "tokenizer_config.json", {**told, **names})
     return folder
 
 
