@@ -209,6 +209,11 @@ def test_mistakes_about_models(run, model: Path, tmp_path: Path) -> None:
     assert "The model reads 1,024 tokens" in done.err
 
 
+def heard() -> None:
+    """Ctrl-C, which is ignored in what a shell runs in the background."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.extras
 def test_ctrl_c_shows_what_was_measured(model: Path, tmp_path: Path, environment: dict[str, str]) -> None:
     command = [sys.executable, "-m", "carrel", "eval-kv", str(model), "--lengths", "512", "--contexts", "200"]
@@ -219,7 +224,7 @@ def test_ctrl_c_shows_what_was_measured(model: Path, tmp_path: Path, environment
     )
     process = subprocess.Popen(
         [sys.executable, "-c", script], cwd=tmp_path, env=environment, text=True, stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stderr=subprocess.PIPE, preexec_fn=heard,
     )  # fmt: skip
     assert process.stderr is not None
     try:
