@@ -1,6 +1,6 @@
 """What every encoder finds, and what it costs, on long documents and in the whole collection.
 
-    python benchmarks/encoders.py --data DIR --work FOLDER                # everything; goes on where it was stopped
+    python benchmarks/encoders.py --data DIR --work FOLDER --cost         # everything; goes on where it was stopped
     python benchmarks/encoders.py --data DIR --work FOLDER --encoders plain blended --sets qmsum
 
 Cosines alone order the chunks, best first, until 1,000 tokens of their text are taken. "own": of the document that the
@@ -16,7 +16,7 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,9 +24,11 @@ from typing import Any
 import numpy as np
 from machine import manifest
 from numpy.typing import NDArray
+from once import each_once
 
 from carrel.embeddings.base import ChunkEncoder
 from carrel.embeddings.blending import Blended
+from carrel.embeddings.extension import ExtendedMiniLM
 from carrel.embeddings.late import LateChunking, SituatedChunks
 from carrel.embeddings.minilm import MiniLM
 from carrel.embeddings.multi_vector import SalientTokens, SentenceLandmarks
@@ -38,12 +40,13 @@ from carrel.types import Chunk, Document
 ROOT = Path(__file__).resolve().parents[1]
 OUTPUT = ROOT / "benchmarks" / "results" / "encoders.json"
 LONG = ("qmsum", "squality", "squad")
-CORPORA = ("squad", "nq", "musique", "hotpotqa", "scifact", "spans", "qmsum", "squality")
+CORPORA = ("qmsum", "squality", "squad", "spans", "hotpotqa", "musique", "nq", "scifact")
 BUDGET = 1000
 QUESTIONS = {"squad": 1000}
 BASELINE = "plain_256"
 TIMED = ("qmsum", 8)  # documents that are embedded to tell the cost
 ROUNDS = 5
+BATCH = 300_000  # characters of documents that are embedded together
 Floats = NDArray[np.float32]
 
 
@@ -75,10 +78,11 @@ ENCODERS: dict[str, Made] = {
     "late_512_half": Made(LateChunking),
     "late_spread": Made(lambda: LateChunking(window=256, overlap=32, spread=0.5)),
     "late_document": Made(lambda: LateChunking(window=256, overlap=32, document_weight=0.2)),
-    "situated": Made(SituatedChunks),
     "blended": Made(Blended),
     "landmarks": Made(lambda: SentenceLandmarks(overlap=64)),
     "salient_tokens": Made(lambda: SalientTokens(overlap=64)),
+    "situated": Made(SituatedChunks),
+    "extended": Made(lambda: LateChunking(ExtendedMiniLM(2048), overlap=128)),
 }
 
 
@@ -100,28 +104,58 @@ def chunks_of(document: Document, encoder: ChunkEncoder, target: int) -> list[Ch
     return chunk_document(document, encoder.tokenizer, ChunkingOptions(target_tokens=target, max_tokens=cap))
 
 
+def kept_at(name: str, dataset: Dataset, folder: Path) -> Path:
+    """The file of a corpus under an encoder."""
+    return folder / f"{name}.{dataset.name}.npz"
+
+
+def embed(names: Sequence[str], dataset: Dataset, folder: Path) -> None:
+    """The vectors of a corpus under each encoder that has none yet; they share their passes, some documents at a time.
+
+    Every encoder has a file of its own, written once it is whole.
+    """
+    encoders = {name: ENCODERS[name].make() for name in names if not kept_at(name, dataset, folder).exists()}
+    rows: dict[str, list[Floats]] = {name: [] for name in encoders}
+    tables: dict[str, list[tuple[int, ...]]] = {name: [] for name in encoders}  # vectors, document, start, end, tokens
+    done = 0
+    for batch in batches(dataset.documents) if encoders else ():
+        with each_once():
+            for name, encoder in encoders.items():
+                items = [(document, chunks_of(document, encoder, ENCODERS[name].target)) for document in batch]
+                found = encoder.encode_many(items)
+                for place, ((_, chunks), vectors) in enumerate(zip(items, found, strict=True), start=done):
+                    rows[name] += [each.astype(np.float16) for each in vectors]
+                    tables[name] += [
+                        (len(each), place, chunk.start, chunk.end, chunk.tokens)
+                        for chunk, each in zip(chunks, vectors, strict=True)
+                    ]
+        done += len(batch)
+        print(f"{dataset.name}: {done} of {len(dataset.documents)} documents", file=sys.stderr, flush=True)
+    for name in encoders:
+        counts, owner, starts, ends, tokens = np.array(tables[name], np.int64).T
+        spans, first = np.stack([starts, ends], axis=1), np.cumsum(counts) - counts
+        path = kept_at(name, dataset, folder)
+        partial = path.with_suffix(".partial.npz")
+        np.savez(partial, rows=np.concatenate(rows[name]), first=first, owner=owner, spans=spans, tokens=tokens)
+        partial.replace(path)
+
+
+def batches(documents: Sequence[Document]) -> Iterator[list[Document]]:
+    """The documents in turn, as many as have ``BATCH`` characters."""
+    batch: list[Document] = []
+    for document in documents:
+        batch.append(document)
+        if sum(len(each.text) for each in batch) >= BATCH:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
 def embedded(name: str, dataset: Dataset, folder: Path) -> Corpus:
     """The vectors of a corpus, from the folder where they are kept."""
-    path = folder / f"{name}.{dataset.name}.npz"
     ids = [document.id for document in dataset.documents]
-    if not path.exists():
-        made = ENCODERS[name]
-        encoder = made.make()
-        rows, first, owner, spans, tokens = [], [], [], [], []
-        count = 0
-        for place, document in enumerate(dataset.documents):
-            chunks = chunks_of(document, encoder, made.target)
-            for chunk, vectors in zip(chunks, encoder.encode(document, chunks), strict=True):
-                first.append(count)
-                count += len(vectors)
-                rows.append(vectors.astype(np.float16))
-                owner.append(place)
-                spans.append((chunk.start, chunk.end))
-                tokens.append(chunk.tokens)
-            if place % 200 == 0:
-                print(f"{name} {dataset.name}: {place} of {len(ids)} documents", file=sys.stderr, flush=True)
-        np.savez(path, rows=np.concatenate(rows), first=first, owner=owner, spans=spans, tokens=tokens)
-    with np.load(path) as kept:
+    with np.load(kept_at(name, dataset, folder)) as kept:
         return Corpus(ids, kept["rows"].astype(np.float32), kept["first"], kept["owner"], kept["spans"], kept["tokens"])
 
 
@@ -262,6 +296,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if given.output.exists():
         figures = json.loads(given.output.read_text())
     figures["manifest"] = {**manifest(ROOT, []), "command": "python benchmarks/encoders.py --data DIR --work FOLDER"}
+    for corpus in given.sets if given.no_whole else CORPORA:
+        embed(given.encoders, load_dataset(given.data / corpus, limit=QUESTIONS.get(corpus)), given.work)
     for name in sorted(given.encoders, key=lambda name: name != BASELINE):
         evaluate(name, given, figures)
         given.output.write_text(json.dumps(figures) + "\n")

@@ -5,17 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from functools import cached_property
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from carrel.embeddings.base import Vectors, digest
+from carrel.embeddings.base import Vectors, digest, unit
 from carrel.embeddings.minilm import CLS, SEP, MiniLM
 from carrel.embeddings.onnx_edit import constants, with_inputs
-from carrel.embeddings.token_states import Ids
+from carrel.embeddings.token_states import Ids, weighted_states, windows_of
 from carrel.errors import InputError, ModelError
 from carrel.sessions import open_session
 
@@ -46,8 +44,8 @@ class ExtendedMiniLM(MiniLM):
     window : the most tokens of one pass.
     method : what stands at the places past the trained ones. "interpolated": positions are squeezed between
         the trained ones, and what lies between two of them is their weighted mean; "grouped": neighbours share a
-        position; "recurrent": they begin again; "parallel": the text is cut into passes of the trained length, of
-        equal size, that do not see each other.
+        position; "recurrent": they begin again; "parallel": the text is read in passes of the trained length that do
+        not see each other and overlap by half, so that chance cuts weigh less.
     temperature : of attention, in every pass and for questions, too: below 1 a token attends to fewer others, which
         keeps long texts apart. "length": 1 up to 512 tokens, then log 512 / log n. None: as trained, 1.
     trained : how many positions, from the first on, are shared out; MiniLM has 512, and saw 128 of them in its
@@ -108,10 +106,8 @@ class ExtendedMiniLM(MiniLM):
         """The shipped graph with the rows of its positions, and what scales its queries, as inputs."""
         added: dict[str, tuple[int | str, ...]] = {_POSITIONS: ("batch", "tokens", _HIDDEN)}
         added |= {name: (3 * _HIDDEN,) for name in _QUERIES}
-        with TemporaryDirectory() as folder:  # the session holds all of it once it is open
-            path = Path(folder, "model.onnx")
-            path.write_bytes(with_inputs(self._model, added, _DROPPED))
-            return open_session(path, "the extended embedder")
+        changed = with_inputs(self._model, added, _DROPPED)
+        return open_session(self.folder / "model.onnx", "the extended embedder", changed)
 
     @cached_property
     def _positions(self) -> NDArray[np.float32]:
@@ -131,17 +127,21 @@ class ExtendedMiniLM(MiniLM):
             return super().states(ids)
         if len(ids) > self.window - self.special_tokens:
             raise InputError(f"{len(ids)} tokens do not fit the window of {self.name} ({self.window}, two its own)")
-        return np.concatenate([super(ExtendedMiniLM, self).states(part) for part in self._parts(ids)])
+        found = np.zeros((len(ids), self.dimension), np.float32)  # (T, D)
+        for part, states in weighted_states(self, ids, overlap=self._parallel // 2, room=self._parallel):
+            found[part] += states
+        return found
 
     def _run(self, ids: Ids) -> Vectors:
         if len(ids) <= self.own_window - self.special_tokens or self.method != "parallel":
             return super()._run(ids)
-        total = np.sum([super(ExtendedMiniLM, self)._run(part) * len(part) for part in self._parts(ids)], axis=0)
-        return np.asarray(total / np.linalg.norm(total), np.float32)
+        parts = windows_of(len(ids), self._parallel, self._parallel // 2)
+        return unit(np.sum([super(ExtendedMiniLM, self)._run(ids[part]) for part in parts], axis=0))
 
-    def _parts(self, ids: Ids) -> list[Ids]:
-        """The parallel windows of a text: as few as the trained length allows, of equal size."""
-        return np.array_split(ids, math.ceil(len(ids) / (self.trained - self.special_tokens)))
+    @property
+    def _parallel(self) -> int:
+        """The tokens of one of the parallel windows."""
+        return self.trained - self.special_tokens
 
     def _feed(self, ids: Ids) -> dict[str, NDArray[Any]]:  # type: ignore[override]  # settings matter here
         tokens = np.concatenate([[CLS], ids, [SEP]]).astype(np.int64)  # (T,)

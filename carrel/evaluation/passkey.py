@@ -160,15 +160,18 @@ def _around(fact: str, room: int, filler: Sequence[str], counts: Sequence[int], 
     return " ".join([*parts[:place], fact, *parts[place:]]), starts[place] / max(1, starts[-1])
 
 
+def chunked(task: Task) -> list[tuple[Document, list[Chunk]]]:
+    """Each document as one chunk, as ``encode_many`` takes them."""
+    return [(document, [Chunk(0, 0, len(document.text), document.text)]) for document in task.documents]
+
+
 def score(task: Task, encoder: ChunkEncoder) -> NDArray[np.float64]:
     """(questions,): 1 where the right document has the highest cosine of all, 0 where another has.
 
     Documents that tie share the point: texts that differ only in what an encoder does not read are a guess. A document
     with several vectors counts with the best of them for each vector of the question.
     """
-    vectors = [
-        encoder.encode(document, [Chunk(0, 0, len(document.text), document.text)])[0] for document in task.documents
-    ]
+    vectors = [rows[0] for rows in encoder.encode_many(chunked(task))]
     firsts = np.cumsum([0, *(len(rows) for rows in vectors[:-1])])
     rows = np.concatenate(vectors)
     found = [

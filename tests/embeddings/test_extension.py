@@ -174,9 +174,14 @@ def test_parallel_windows_do_not_see_each_other() -> None:
     ids = ids_of(1200)
     states = encoder.states(ids)
     assert states.shape == (1200, 384)
-    parts = np.array_split(ids, 3)  # 1,200 tokens are 2.4 times 510
-    assert np.array_equal(states, np.concatenate([plain().states(part) for part in parts]))
-    total = np.sum([plain()._run(part) * len(part) for part in parts], axis=0)
+    parts = windows_of(1200, 510, 255)
+    alone = [plain().states(ids[part]) for part in parts]
+    assert np.array_equal(states[:256], alone[0][:256])  # what one window alone holds
+    assert np.array_equal(states[-180:], alone[-1][-180:])
+    for part, own in zip(parts, alone, strict=True):  # a token stands between what its windows say
+        middle = slice(part.start + 250, part.start + 260)
+        assert apart(states[middle], own[250:260]) < 0.05
+    total = np.sum([plain()._run(ids[part]) for part in parts], axis=0)
     assert np.allclose(encoder._run(ids), total / np.linalg.norm(total), atol=1e-6)
 
 
