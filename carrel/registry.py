@@ -33,6 +33,7 @@ def methods() -> list[Method]:
     from carrel.agents import FLOWS, ReaderWorker
     from carrel.compression.provence import ProvencePruner
     from carrel.embeddings.blending import Blended
+    from carrel.embeddings.extension import ExtendedMiniLM
     from carrel.embeddings.late import LateChunking, SituatedChunks
     from carrel.embeddings.matryoshka import Matryoshka
     from carrel.embeddings.minilm import MiniLM
@@ -59,7 +60,7 @@ def methods() -> list[Method]:
         ReaderGenerator, ExtractiveGenerator, ReaderWorker, OpenAICompatible, VLLMEngine, TransformersGenerator
     ]  # fmt: skip
     encoders = [
-        MiniLM, LateChunking, SituatedChunks, Blended, SentenceLandmarks, SalientTokens, Matryoshka,
+        MiniLM, ExtendedMiniLM, LateChunking, SituatedChunks, Blended, SentenceLandmarks, SalientTokens, Matryoshka,
         SentenceTransformerEncoder, OpenAIEmbeddings, OnnxEncoder,
     ]  # fmt: skip
     kinds: list[tuple[str, list[Any]]] = [

@@ -27,6 +27,7 @@ from carrel.retrieval.retrievers import RETRIEVERS, Retriever
 HOMES = (
     "carrel.agents.reader_worker",
     "carrel.embeddings.blending",
+    "carrel.embeddings.extension",
     "carrel.embeddings.late",
     "carrel.embeddings.matryoshka",
     "carrel.embeddings.minilm",

@@ -69,11 +69,12 @@ EncoderName = Annotated[
     str | None,
     typer.Option(
         "--encoder",
-        metavar="FOLDER|URL#MODEL",
+        metavar="NAME|FOLDER|URL#MODEL",
         envvar="CARREL_ENCODER",
         help="What turns text into vectors: the folder of a sentence-transformers or ONNX model, or an"
         " OpenAI-compatible server and its model, such as http://localhost:8000/v1#NAME (its key is taken from"
-        " CARREL_ENCODER_API_KEY). The shipped one by default.",
+        " CARREL_ENCODER_API_KEY). 'blended': chunks also read in their document, for long ones. The shipped one by"
+        " default.",
         rich_help_panel=_LIBRARY,
     ),
 ]

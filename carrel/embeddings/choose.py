@@ -11,10 +11,12 @@ from carrel.inputs import check_path
 SHIPPED = ("shipped", "all-MiniLM-L6-v2")
 FORMS = (
     "a folder with a sentence-transformers or ONNX model, http://HOST:PORT/v1#MODEL for a server,"
-    " sentence-transformers:NAME for a model in the hub's cache, or 'shipped'"
+    " sentence-transformers:NAME for a model in the hub's cache, 'shipped', or 'blended' or 'late' for chunks that are"
+    " read in their document"
 )
 _GRAPHS = ("model.onnx", "onnx/model.onnx")
 _ONNX, _SENTENCE_TRANSFORMERS = "onnx:", "sentence-transformers:"
+_IN_THEIR_DOCUMENT = ("blended", "late")
 _MARKS = ("modules.json", "config.json", "sentence_bert_config.json")
 
 
@@ -26,6 +28,8 @@ def encoder_of(spec: str, *, api_key: str | None = None) -> ChunkEncoder:
       ``onnx:`` or ``sentence-transformers:``, says which of the two is meant.
     * ``sentence-transformers:NAME``: a model of the Hugging Face hub, from the cache of this machine.
     * ``http://HOST:PORT/v1#MODEL``: a server; the model may be left out where it has one only.
+    * ``late``, ``blended``: late chunking by the shipped model, and its blend with chunks alone; ``late:`` and
+      ``blended:`` before a folder or a name: by that model.
 
     Parameters
     ----------
@@ -41,6 +45,9 @@ def encoder_of(spec: str, *, api_key: str | None = None) -> ChunkEncoder:
         from carrel.embeddings.minilm import MiniLM
 
         return MiniLM()
+    kind, _, model = spec.partition(":")
+    if kind in _IN_THEIR_DOCUMENT:
+        return _in_their_document(kind, encoder_of(model) if model else None)
     if spec.lower().startswith(("http://", "https://")):
         from carrel.embeddings.openai_compatible import OpenAIEmbeddings
 
@@ -51,6 +58,21 @@ def encoder_of(spec: str, *, api_key: str | None = None) -> ChunkEncoder:
     if spec.startswith(_ONNX):
         return _onnx(check_path("the folder of an encoder", spec.removeprefix(_ONNX)))
     return _from_folder(spec)
+
+
+def _in_their_document(kind: str, model: ChunkEncoder | None) -> ChunkEncoder:
+    from carrel.embeddings.blending import Blended
+    from carrel.embeddings.late import LateChunking
+    from carrel.embeddings.token_states import TokenModel
+
+    if model is None:
+        return Blended() if kind == "blended" else LateChunking(window=256, overlap=32, spread=0.5)
+    if not isinstance(model, TokenModel):
+        raise InputError(
+            f"{model.name} does not show the states of its tokens, which {kind}: needs; take a local model"
+        )
+    late = LateChunking(model, spread=0.5)
+    return Blended((model, late)) if kind == "blended" else late
 
 
 def _from_folder(spec: str) -> ChunkEncoder:

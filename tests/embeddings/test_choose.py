@@ -9,7 +9,9 @@ import pytest
 
 import carrel
 from carrel.embeddings import sentence_transformers
+from carrel.embeddings.blending import Blended
 from carrel.embeddings.choose import encoder_of
+from carrel.embeddings.late import LateChunking
 from carrel.embeddings.minilm import MiniLM
 from carrel.embeddings.onnx_folder import OnnxEncoder
 from carrel.embeddings.openai_compatible import OpenAIEmbeddings
@@ -51,6 +53,21 @@ def test_a_server_and_its_model() -> None:
         assert type(found) is OpenAIEmbeddings and found.model == "tiny" and found.dimension == DIMENSION
         assert server.headers[0]["authorization"] == "Bearer secret"
         assert encoder_of(server.url).fingerprint == found.fingerprint
+
+
+def test_chunks_read_in_their_document(exported: Path) -> None:
+    assert encoder_of("blended").fingerprint == Blended().fingerprint
+    late = encoder_of("late")
+    assert isinstance(late, LateChunking) and (late.window, late.spread) == (256, 0.5)
+    for kind, made in (("late", LateChunking), ("blended", Blended)):
+        found = encoder_of(f"{kind}:{exported}")
+        assert type(found) is made and found.window == 64 and found.fingerprint != encoder_of(kind).fingerprint
+        assert encoder_of(f"{kind}:onnx:{exported}").fingerprint == found.fingerprint
+    with (
+        embedding_server() as server,
+        pytest.raises(InputError, match="does not show the states of its tokens, which late: needs"),
+    ):
+        encoder_of(f"late:{server.url}#tiny")
 
 
 @pytest.mark.parametrize("prefix", ["", "sentence-transformers:"])

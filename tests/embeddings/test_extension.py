@@ -19,7 +19,7 @@ from carrel.embeddings.extension import (
 )
 from carrel.embeddings.minilm import CLS, SEP, MiniLM
 from carrel.embeddings.onnx_edit import constants
-from carrel.embeddings.token_states import TokenModel
+from carrel.embeddings.token_states import TokenModel, windows_of
 from carrel.errors import InputError
 from carrel.testing import ChunkEncoderConformance
 from carrel.tokens import model_folder

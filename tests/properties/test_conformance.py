@@ -136,6 +136,7 @@ for _loader in LOADERS:
 def test_every_method_of_the_registry_is_tried() -> None:
     names = {
         "all-MiniLM-L6-v2",
+        "all-MiniLM-L6-v2 extended",
         "late_chunking",
         "situated",
         "blended",
