@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
 from threading import RLock
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 import numpy as np
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     import torch
     from sentence_transformers import SentenceTransformer
 
+Extension = Literal["ntk", "self_extend"]
 DType = Literal["auto", "float32", "bfloat16", "float16"]
 _DTYPES = ("auto", "float32", "bfloat16", "float16")
 _BATCH_TOKENS_CPU, _BATCH_TOKENS_GPU = 2048, 16_384  # on a CPU larger batches fall out of its caches
@@ -51,6 +53,9 @@ class SentenceTransformerEncoder(WindowedEncoder):
     dtype : "auto", "float32", "bfloat16" or "float16".
     device : such as "cuda"; the best there is by default.
     window : tokens of one pass, special ones included; the declared one by default.
+    extension : for a ``window`` longer than the declared one, in models with rotary positions: "ntk" stretches the
+        rotations, "self_extend" lets far tokens share positions (carrel.embeddings.rope). Passes of the declared
+        length stay as they are, longer ones are read one at a time.
     languages : that it knows, for the warning about others; those of the model's card by default, none named: any.
     batch_tokens : tokens read at once, padding included; 2,048 on a CPU and 16,384 on a GPU by default.
     download : whether a model that is not on this machine may be fetched from the hub.
@@ -76,6 +81,7 @@ class SentenceTransformerEncoder(WindowedEncoder):
         dtype: DType = "auto",
         device: str | None = None,
         window: int | None = None,
+        extension: Extension | None = None,
         languages: frozenset[str] | None = None,
         batch_tokens: int | None = None,
         download: bool = False,
@@ -94,6 +100,7 @@ class SentenceTransformerEncoder(WindowedEncoder):
         self._settle(
             self._declared, self._declared.prompts.overridden(query_prompt, document_prompt), window, languages
         )
+        self.extension, self.trained = extension, self._trained(extension)
         self.pooling, self.task, self.dtype = checked_pooling(pooling), task, dtype
         if not self._declared.modules and self.pooling is None:
             raise InputError(
@@ -111,7 +118,8 @@ class SentenceTransformerEncoder(WindowedEncoder):
         for place in {self.folder / path for _, path in self._declared.modules} | {self.folder}:
             weights = list(place.glob("*.safetensors")) or list(place.glob("*.bin"))
             files += [file for file in weights if file.is_file()]
-        settings = (str(self.pooling), self.dtype, str(self.window), repr(self.task), *self.prompts.parts)
+        extended = () if self.extension is None else (self.extension, str(self.trained))
+        settings = (str(self.pooling), self.dtype, str(self.window), repr(self.task), *self.prompts.parts, *extended)
         return digest("sentence_transformers/1", self._declared.fingerprint(files), *settings)
 
     @cached_property
@@ -131,8 +139,24 @@ class SentenceTransformerEncoder(WindowedEncoder):
             raise ModelError(_explained(self.folder, error, self._code)) from error
         if self.pooling is not None:
             _pool_by(loaded, self.pooling)
+        if self.extension is not None:
+            _extend(loaded, self.extension, self.trained, self.window)
         loaded.to(self._torch_dtype(loaded)).eval()  # in place
         return loaded
+
+    def _trained(self, extension: Extension | None) -> int:
+        """How long a pass may be without an extension."""
+        declared = self._declared.window
+        if extension is None:
+            return self.window
+        if extension not in get_args(Extension):
+            raise InputError(f"extension is one of {', '.join(get_args(Extension))}, not {extension!r}")
+        if declared is None or self.window <= declared:
+            raise InputError(
+                f"an extension takes a window longer than the {declared} tokens that are declared in {self.folder}:"
+                " give window="
+            )
+        return declared
 
     def _torch_dtype(self, loaded: SentenceTransformer) -> torch.dtype:
         import torch
@@ -156,11 +180,18 @@ class SentenceTransformerEncoder(WindowedEncoder):
 
     def _vectors(self, passes: Sequence[Pass], role: Role) -> Vectors:
         vectors: dict[int, Vectors] = {}
-        for batch in batches(passes, self.batch_tokens or self._usual_batch_tokens):
+        for batch in self._batches(passes):
             features = self._forward([passes[index] for index in batch], self.model, role)
             rows = features["sentence_embedding"].float().cpu().numpy()  # (B, D)
             vectors.update(zip(batch, rows, strict=True))
         return np.stack([vectors[index] for index in range(len(passes))])
+
+    def _batches(self, passes: Sequence[Pass]) -> list[list[int]]:
+        """What is read together; what is longer than the model was trained for is adapted to its own length, alone."""
+        usual = [index for index, read in enumerate(passes) if len(read) <= self.trained]
+        found = batches([passes[index] for index in usual], self.batch_tokens or self._usual_batch_tokens)
+        longer = [[index] for index, read in enumerate(passes) if len(read) > self.trained]
+        return [[usual[place] for place in batch] for batch in found] + longer
 
     def _states(self, read: Pass) -> Vectors:
         import torch
@@ -254,6 +285,24 @@ def multiplies_bfloat16(device: str) -> bool:
         return False
     asked = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
     return any(ask is not None and ask() for ask in asked)
+
+
+def _extend(model: SentenceTransformer, extension: Extension, trained: int, window: int) -> None:
+    """Adapt the transformer within, so that it reads ``window`` tokens."""
+    from transformers import PreTrainedModel
+
+    from carrel.embeddings.rope import scale_ntk, self_extend
+
+    inner = next((module for module in model.modules() if isinstance(module, PreTrainedModel)), None)
+    if inner is None:
+        raise InputError("the model holds no transformer whose positions could be extended")
+    if extension == "ntk":
+        scale_ntk(inner, trained=trained)
+        return
+    neighbours = trained // 4  # enough for what stands together, and few enough for the rest
+    self_extend(
+        inner, group=math.ceil((window - neighbours) / (trained - neighbours)), neighbours=neighbours, trained=trained
+    )
 
 
 def _pool_by(model: SentenceTransformer, mode: str) -> None:

@@ -176,11 +176,10 @@ def test_parallel_windows_do_not_see_each_other() -> None:
     assert states.shape == (1200, 384)
     parts = windows_of(1200, 510, 255)
     alone = [plain().states(ids[part]) for part in parts]
-    assert np.array_equal(states[:256], alone[0][:256])  # what one window alone holds
+    assert np.array_equal(states[:255], alone[0][:255])  # what one window alone holds
     assert np.array_equal(states[-180:], alone[-1][-180:])
-    for part, own in zip(parts, alone, strict=True):  # a token stands between what its windows say
-        middle = slice(part.start + 250, part.start + 260)
-        assert apart(states[middle], own[250:260]) < 0.05
+    rise = (np.arange(255, dtype=np.float32)[:, None] + 1) / 256  # what two hold: each counts as it reads deeper
+    assert np.allclose(states[255:510], alone[0][255:] * (1 - rise) + alone[1][:255] * rise, atol=1e-4)
     total = np.sum([plain()._run(ids[part]) for part in parts], axis=0)
     assert np.allclose(encoder._run(ids), total / np.linalg.norm(total), atol=1e-6)
 

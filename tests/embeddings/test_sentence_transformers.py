@@ -437,6 +437,32 @@ def test_code_of_a_model_is_not_run_unasked() -> None:
     assert said.endswith("read it, and if you trust it, pass trust_remote_code=True.")
 
 
+@pytest.mark.parametrize("extension", ["ntk", "self_extend"])
+def test_a_longer_window_for_rotary_positions(llama: Path, extension: Any) -> None:
+    plain = SentenceTransformerEncoder(llama, dtype="float32")
+    longer = SentenceTransformerEncoder(llama, dtype="float32", window=400, extension=extension)
+    assert (plain.window, longer.window, longer.trained) == (128, 400, 128)
+    assert longer.fingerprint != SentenceTransformerEncoder(llama, dtype="float32", window=400).fingerprint
+    short, long = "the ferry leaves at nine", "the lamps of the harbour burn until morning " * 25
+    assert 128 < longer.tokenizer.count(long) < 390
+    together = longer.encode_texts([long, short, long + short])
+    assert np.allclose(together[1], plain.encode_texts([short])[0], atol=1e-5)
+    assert np.allclose(together[0], longer.encode_texts([long])[0], atol=1e-5)  # whatever it is read with
+    assert not np.allclose(together[0], plain.encode_texts([long])[0], atol=1e-2)
+    tokens = longer.tokenize(long)
+    assert longer.states(tokens.ids).shape == (len(tokens), HIDDEN)
+
+
+def test_an_extension_that_cannot_be(llama: Path, plain: SentenceTransformerEncoder) -> None:
+    with pytest.raises(InputError, match="a window longer than the 128 tokens that are declared.*give window="):
+        SentenceTransformerEncoder(llama, extension="ntk")
+    with pytest.raises(InputError, match="extension is one of ntk, self_extend, not 'yarn'"):
+        SentenceTransformerEncoder(llama, window=400, extension="yarn")  # type: ignore[arg-type]
+    other = SentenceTransformerEncoder(plain.folder, window=2 * plain.window, extension="ntk")
+    with pytest.raises(InputError, match="0 modules that make rotary positions"):
+        other.encode_texts(["a"])
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [({"dtype": "int8"}, "dtype is one of auto"), ({"batch_tokens": 0}, "batch_tokens is a number of tokens"),
