@@ -26,6 +26,7 @@ _TABLE = "position_embeddings"
 _POSITIONS = f"{_TABLE}.out"  # the rows of the table: made an input
 _DROPPED = ("position_ids", f"{_TABLE}.picked", f"{_TABLE}.scales", f"{_TABLE}.float", _POSITIONS)
 _QUERIES = tuple(f"encoder.layer.{layer}.attention.{part}" for layer in range(_LAYERS) for part in ("scale", "bias"))
+_SAME = 0.02  # how far apart, in cosine, windows are that still count as one
 _ATTENDED = 4096 * 4096  # pairs of tokens that are attended to at once, in all threads: 0.8 GB in twelve heads
 
 
@@ -45,7 +46,8 @@ class ExtendedMiniLM(MiniLM):
     method : what stands at the places past the trained ones. "interpolated": positions are squeezed between
         the trained ones, and what lies between two of them is their weighted mean; "grouped": neighbours share a
         position; "recurrent": they begin again; "parallel": the text is read in passes of the trained length that do
-        not see each other and overlap by half, so that chance cuts weigh less.
+        not see each other and overlap by half; a text of any length has one vector, in which windows count by their
+        ``distinctness``.
     temperature : of attention, in every pass and for questions, too: below 1 a token attends to fewer others, which
         keeps long texts apart. "length": 1 up to 512 tokens, then log 512 / log n. None: as trained, 1.
     trained : how many positions, from the first on, are shared out; MiniLM has 512, and saw 128 of them in its
@@ -85,7 +87,7 @@ class ExtendedMiniLM(MiniLM):
     @cached_property
     def fingerprint(self) -> str:
         return digest(
-            "extended/1", self._plain, str(self.window), self.method, repr(self.temperature), str(self.trained)
+            "extended/2", self._plain, str(self.window), self.method, repr(self.temperature), str(self.trained)
         )
 
     @property
@@ -132,11 +134,16 @@ class ExtendedMiniLM(MiniLM):
             found[part] += states
         return found
 
+    def _embed(self, ids: Ids) -> Vectors:
+        extended = self.method == "parallel" and self.window > self.own_window
+        return self._run(ids) if extended else super()._embed(ids)
+
     def _run(self, ids: Ids) -> Vectors:
         if len(ids) <= self.own_window - self.special_tokens or self.method != "parallel":
             return super()._run(ids)
         parts = windows_of(len(ids), self._parallel, self._parallel // 2)
-        return unit(np.sum([super(ExtendedMiniLM, self)._run(ids[part]) for part in parts], axis=0))
+        vectors = np.stack([super(ExtendedMiniLM, self)._run(ids[part]) for part in parts])  # (windows, D)
+        return unit(distinctness(vectors) @ vectors)
 
     @property
     def _parallel(self) -> int:
@@ -167,6 +174,19 @@ class ExtendedMiniLM(MiniLM):
         if self.temperature == "length":
             return math.log(self.own_window) / math.log(max(length, self.own_window))
         return 1.0 if self.temperature is None else float(self.temperature)
+
+
+def distinctness(vectors: Vectors) -> NDArray[np.float32]:
+    """(windows,): how much each window counts in the vector of the whole, from their unit vectors (windows, D).
+
+    A window counts less the more others say the same, and more the further it is from what the text is about on the
+    whole: so one fact among much alike is not averaged away. All count alike where all are alike.
+    """
+    alike = np.exp((vectors @ vectors.T - 1) / _SAME).sum(axis=1)  # (windows,): 1 where no other resembles it
+    theme = unit((vectors / alike[:, None]).sum(axis=0))
+    apart = np.maximum(1 - vectors @ theme, 1e-3)
+    weights: NDArray[np.float32] = np.sqrt(apart) / alike
+    return weights
 
 
 def interpolated_positions(length: int, trained: int) -> NDArray[np.float64]:

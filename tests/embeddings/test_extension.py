@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from carrel.embeddings.extension import (
     ExtendedMiniLM,
+    distinctness,
     grouped_positions,
     interpolated_positions,
     recurrent_positions,
@@ -180,8 +181,32 @@ def test_parallel_windows_do_not_see_each_other() -> None:
     assert np.array_equal(states[-180:], alone[-1][-180:])
     rise = (np.arange(255, dtype=np.float32)[:, None] + 1) / 256  # what two hold: each counts as it reads deeper
     assert np.allclose(states[255:510], alone[0][255:] * (1 - rise) + alone[1][:255] * rise, atol=1e-4)
-    total = np.sum([plain()._run(ids[part]) for part in parts], axis=0)
+    vectors = np.stack([plain()._run(ids[part]) for part in parts])
+    total = sum(weight * vector for weight, vector in zip(distinctness(vectors), vectors, strict=True))
     assert np.allclose(encoder._run(ids), total / np.linalg.norm(total), atol=1e-6)
+
+
+def test_a_window_counts_by_what_it_alone_says() -> None:
+    draw = np.random.default_rng(0).standard_normal((3, 384)).astype(np.float32)
+    usual, other, rare = draw / np.linalg.norm(draw, axis=1, keepdims=True)
+    weights = distinctness(np.stack([*[usual] * 8, rare, *[usual] * 7]))
+    assert weights[8] > 10 * weights[:8].max() and np.allclose(np.delete(weights, 8), weights[0])
+    pair = distinctness(np.stack([usual, usual, other]))
+    assert pair[0] == pytest.approx(pair[1]) and pair[2] > 2 * pair[0]
+    for count in (1, 2, 9):  # nothing stands out
+        assert np.ptp(distinctness(np.stack([usual] * count))) < 1e-6
+    assert np.ptp(distinctness(np.stack([usual, other]))) < 1e-3
+
+
+def test_one_fact_among_much_alike_is_not_averaged_away() -> None:
+    fact = "The pass key of the lighthouse is 4817. "
+    filler = "The grass is green and the sky is blue. Here we go, there and back again. " * 220
+    text = filler[: len(filler) // 2] + fact + filler[len(filler) // 2 :]
+    question = plain().encode_queries(["What is the pass key of the lighthouse?"])[0]
+    parallel = ExtendedMiniLM(8192, "parallel", trained=128)
+    gains = {encoder: encoder.encode_texts([text])[0] @ question - encoder.encode_texts([filler])[0] @ question
+             for encoder in (parallel, plain())}  # fmt: skip
+    assert gains[parallel] > 3 * gains[plain()]
 
 
 @pytest.mark.parametrize("method", METHODS)
