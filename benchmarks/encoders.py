@@ -82,7 +82,7 @@ ENCODERS: dict[str, Made] = {
     "landmarks": Made(lambda: SentenceLandmarks(overlap=64)),
     "salient_tokens": Made(lambda: SalientTokens(overlap=64)),
     "situated": Made(SituatedChunks),
-    "extended": Made(lambda: LateChunking(ExtendedMiniLM(2048), overlap=128)),
+    "extended": Made(lambda: LateChunking(ExtendedMiniLM(2048, "interpolated", trained=512), overlap=128)),
 }
 
 

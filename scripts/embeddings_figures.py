@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[1]
 ENCODERS = ROOT / "benchmarks" / "results" / "encoders.json"
+PASSKEY = ROOT / "benchmarks" / "results" / "passkey.json"
 VECTORS = ROOT / "benchmarks" / "results" / "vectors.json"
 FIGURE = ROOT / "docs" / "assets" / "encoders.svg"
 FUNNEL_SHOWN = 8  # oversampling
@@ -115,6 +116,51 @@ def cost() -> str:
         speed = [f"{timed['ratio']:.2f}", f"{timed['tokens_a_second']:,}"] if timed else ["", ""]
         rows.append([shown, *speed, f"{measured['vectors_a_chunk']:g}", whom])
     return table(("Encoder", "Time, plain 256 = 1", "Tokens a second", "Vectors a chunk", "For"), rows)
+
+
+LONG = 4096  # tokens of the documents in the table
+SYSTEMS = {
+    "truncated": "the first 512 tokens, nothing else",
+    "windows_averaged": "`MiniLM()`: windows of 512, averaged",
+    "parallel_128": "`ExtendedMiniLM()`: windows of 128, by what stands out",
+    "parallel": "`ExtendedMiniLM(trained=512)`",
+    "interpolated": '`ExtendedMiniLM(method="interpolated", trained=512)`',
+    "interpolated_128": '`ExtendedMiniLM(method="interpolated")`',
+    "interpolated_128_t0.7": '`ExtendedMiniLM(method="interpolated", temperature=0.7)`',
+    "grouped": '`ExtendedMiniLM(method="grouped", trained=512)`',
+    "recurrent": '`ExtendedMiniLM(method="recurrent", trained=512)`',
+    "recurrent_128": '`ExtendedMiniLM(method="recurrent")`',
+    "window_vectors": "for comparison: a vector for each window of 512",
+    "window_vectors_128": "for comparison: a vector for each window of 128",
+}
+
+
+def passkey() -> str:
+    """How often one vector a document finds the document that holds one fact."""
+    if not PASSKEY.exists():
+        return NOT_MEASURED
+    from generate_docs import table
+
+    found = json.loads(PASSKEY.read_text(encoding="utf-8"))
+    rows = []
+    for system, shown in SYSTEMS.items():
+        cells = [found["cells"][kind].get(system, {}).get(str(LONG)) for kind in ("passkey", "needle")]
+        seconds = next((f"{cell['seconds_a_document']:.2f}" for cell in cells if cell), "")
+        rows.append([shown, *map(_interval, cells), seconds])
+    made = found["manifest"]
+    return (
+        "![Accuracy against length](assets/passkey.svg)\n\n"
+        f"{found['documents']} documents of {LONG:,} tokens, {found['questions']} questions; how often the right one is"
+        " first, percent:\n\n"
+        + table(("", "Passkey", "Needle", "Seconds a document, one core"), rows)
+        + f"\n\n`{made['command']}` on {made['cores']} cores, {made['cpu']}, with other work on the machine."
+    )
+
+
+def _interval(cell: dict[str, float] | None) -> str:
+    if cell is None:
+        return ""
+    return f"{100 * cell['accuracy']:.0f} [{100 * cell['low']:.0f}, {100 * cell['high']:.0f}]"
 
 
 def vectors() -> str:

@@ -130,6 +130,12 @@ def encoders_cost() -> str:
     return cost()
 
 
+def passkey() -> str:
+    from embeddings_figures import passkey
+
+    return passkey()
+
+
 def vectors() -> str:
     from embeddings_figures import vectors
 
@@ -142,6 +148,7 @@ GENERATORS: dict[str, Callable[[], str]] = {
     "kv_contexts": kv_contexts, "presses": presses,
     "flows": flows, "flows_busy": flows_busy,
     "encoders": encoders, "encoders_cost": encoders_cost, "vectors": vectors,
+    "passkey": passkey,
 }  # fmt: skip
 
 

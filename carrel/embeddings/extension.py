@@ -31,27 +31,27 @@ _ATTENDED = 4096 * 4096  # pairs of tokens that are attended to at once, in all 
 
 
 class ExtendedMiniLM(MiniLM):
-    """all-MiniLM-L6-v2 with a window of thousands of tokens: its 512 positions are shared out over all of them.
+    """all-MiniLM-L6-v2 with a window of thousands of tokens, from positions that it was trained for.
 
-    A pass of 512 tokens or less is that of MiniLM, number for number, unless a temperature is given. Texts longer
-    than the window are read window by window and averaged. A pass takes time and memory that grow with the square of
-    its length (4,096 tokens: 0.8 GB), except in parallel windows.
+    A pass of 512 tokens or less is that of MiniLM, number for number, unless a temperature is given. All methods but
+    "parallel" read a long text in one pass, in time and memory that grow with the square of its length (4,096 tokens:
+    2 s, 0.8 GB), and what is longer than the window in several, which are averaged.
 
     Reference: Zhu et al., "LongEmbed", arXiv 2404.12096; the temperature: Zhou et al., "Length-Induced Embedding
     Collapse in PLM-based Models", arXiv 2410.24200 (TempScale).
 
     Parameters
     ----------
-    window : the most tokens of one pass.
-    method : what stands at the places past the trained ones. "interpolated": positions are squeezed between
-        the trained ones, and what lies between two of them is their weighted mean; "grouped": neighbours share a
-        position; "recurrent": they begin again; "parallel": the text is read in passes of the trained length that do
-        not see each other and overlap by half; a text of any length has one vector, in which windows count by their
-        ``distinctness``.
+    window : the most tokens whose states are asked for at once.
+    method : "parallel": the text is read in passes of the trained length that do not see each other and overlap by
+        half; a text of any length has one vector, in which they count by their ``distinctness``. The others say what
+        stands at the places past the trained ones. "interpolated": positions are squeezed between the trained ones,
+        and what lies between two of them is their weighted mean; "grouped": neighbours share a position;
+        "recurrent": they begin again.
     temperature : of attention, in every pass and for questions, too: below 1 a token attends to fewer others, which
         keeps long texts apart. "length": 1 up to 512 tokens, then log 512 / log n. None: as trained, 1.
-    trained : how many positions, from the first on, are shared out; MiniLM has 512, and saw 128 of them in its
-        training on sentences.
+    trained : how many positions, from the first on, are used for long texts; MiniLM has 512, and saw 128 of them in
+        its training on sentences.
     model : the embedder whose files and threads are used; the shipped one by default.
     """
 
@@ -61,11 +61,11 @@ class ExtendedMiniLM(MiniLM):
     def __init__(
         self,
         window: int = 4096,
-        method: Method = "interpolated",
+        method: Method = "parallel",
         temperature: float | Literal["length"] | None = None,
         model: MiniLM | None = None,
         *,
-        trained: int = 512,
+        trained: int = 128,
     ) -> None:
         own = model or MiniLM()
         super().__init__(own.folder, own.threads)
