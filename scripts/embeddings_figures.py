@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[1]
 ENCODERS = ROOT / "benchmarks" / "results" / "encoders.json"
+TYPES = ROOT / "benchmarks" / "results" / "encoder_types.json"
 PASSKEY = ROOT / "benchmarks" / "results" / "passkey.json"
 VECTORS = ROOT / "benchmarks" / "results" / "vectors.json"
 FIGURE = ROOT / "docs" / "assets" / "encoders.svg"
@@ -116,6 +117,35 @@ def cost() -> str:
         speed = [f"{timed['ratio']:.2f}", f"{timed['tokens_a_second']:,}"] if timed else ["", ""]
         rows.append([shown, *speed, f"{measured['vectors_a_chunk']:g}", whom])
     return table(("Encoder", "Time, plain 256 = 1", "Tokens a second", "Vectors a chunk", "For"), rows)
+
+
+WAYS = {
+    "shipped_int8": "`MiniLM()`, as it ships: int8",
+    "carrel_bfloat16": "`SentenceTransformerEncoder(FOLDER)`: bfloat16",
+    "carrel_float32": '`SentenceTransformerEncoder(FOLDER, dtype="float32")`',
+    "sentence_transformers": "sentence-transformers itself, `encode()`",
+}
+
+
+def types() -> str:
+    """The same model in several number formats: speed and nearness."""
+    if not TYPES.exists():
+        return NOT_MEASURED
+    from generate_docs import table
+
+    found = json.loads(TYPES.read_text(encoding="utf-8"))
+    rows = [
+        [shown, f"{row['tokens_a_second']:,}", f"{row['times_faster']:.1f}", f"{row['cosine']:.4f}"]
+        for name, shown in WAYS.items()
+        for row in [found["ways"][name]]
+    ]
+    made = found["manifest"]
+    return (
+        f"What a number format costs: all-MiniLM-L6-v2 on {found['passages']} passages of {found['tokens']} tokens,"
+        f" {found['cores']} cores:\n\n"
+        + table(("", "Tokens a second", "Times faster", "Cosine with the last row"), rows)
+        + f"\n\n`{made['command']}`, {made['cpu']}."
+    )
 
 
 LONG = 4096  # tokens of the documents in the table

@@ -130,6 +130,12 @@ def encoders_cost() -> str:
     return cost()
 
 
+def encoder_types() -> str:
+    from embeddings_figures import types
+
+    return types()
+
+
 def passkey() -> str:
     from embeddings_figures import passkey
 
@@ -148,7 +154,7 @@ GENERATORS: dict[str, Callable[[], str]] = {
     "kv_contexts": kv_contexts, "presses": presses,
     "flows": flows, "flows_busy": flows_busy,
     "encoders": encoders, "encoders_cost": encoders_cost, "vectors": vectors,
-    "passkey": passkey,
+    "passkey": passkey, "encoder_types": encoder_types,
 }  # fmt: skip
 
 

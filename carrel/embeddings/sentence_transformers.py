@@ -27,6 +27,7 @@ Extension = Literal["ntk", "self_extend"]
 DType = Literal["auto", "float32", "bfloat16", "float16"]
 _DTYPES = ("auto", "float32", "bfloat16", "float16")
 _BATCH_TOKENS_CPU, _BATCH_TOKENS_GPU = 2048, 16_384  # on a CPU larger batches fall out of its caches
+_ANY_LENGTH = 1 << 20  # tokens of a text that is no more than the mean of its tokens
 _TASK_NAMES = ("task", "task_label")
 
 
@@ -34,10 +35,11 @@ class SentenceTransformerEncoder(WindowedEncoder):
     """Any model of sentence-transformers, read as it declares: prompts, pooling, layers after it, task adapters.
 
     Unlike the library's own ``encode``, a text past the window is read in overlapping windows and averaged, never
-    cut. Texts of like length are read together. Nothing is downloaded unless ``download`` says so.
+    cut. Texts of like length are read together. Static embeddings (a vector a token) have no window. Nothing is
+    downloaded unless ``download`` says so.
 
-    The numbers are bfloat16 where the CPU multiplies them itself (AVX-512 BF16 or AMX) or the GPU does, which is
-    2.7 to 3.4 times as fast there (MiniLM and BERT-base on a core with AVX-512 BF16), and float32 elsewhere.
+    The numbers are bfloat16 where the CPU multiplies them itself (AVX-512 BF16 or AMX) or the GPU does, which is about
+    three times as fast there (benchmarks/encoder_types.py), and float32 elsewhere.
     ``dtype="auto"`` is one encoder whichever it takes: its vectors differ by less than 0.001 of cosine. Name a type
     to have exactly that.
 
@@ -97,9 +99,10 @@ class SentenceTransformerEncoder(WindowedEncoder):
         self._declared = ModelFolder(self.folder)
         given = Path(path_or_name)
         self.name = f"sentence_transformers {given.resolve().name if given.is_dir() else path_or_name}"  # type: ignore[misc]
-        self._settle(
-            self._declared, self._declared.prompts.overridden(query_prompt, document_prompt), window, languages
-        )
+        self._static = [kind for kind, _ in self._declared.modules[:1]] == ["StaticEmbedding"]  # a vector a token
+        most = _ANY_LENGTH if self._static and window is None else window
+        prompts = self._declared.prompts.overridden(query_prompt, document_prompt)
+        self._settle(self._declared, prompts, most, languages)
         self.extension, self.trained = extension, self._trained(extension)
         self.pooling, self.task, self.dtype = checked_pooling(pooling), task, dtype
         if not self._declared.modules and self.pooling is None:
@@ -164,17 +167,23 @@ class SentenceTransformerEncoder(WindowedEncoder):
         if self.dtype != "auto":
             found: torch.dtype = getattr(torch, self.dtype)
             return found
+        if self._static:  # nothing is multiplied
+            return torch.float32
         return torch.bfloat16 if multiplies_bfloat16(str(loaded.device)) else torch.float32
 
     @cached_property
     def tokenizer(self) -> LoadedTokenizer:
         tokenizer: Any = self.model.tokenizer
-        backend = getattr(tokenizer, "backend_tokenizer", None)
+        backend = tokenizer if self._static else getattr(tokenizer, "backend_tokenizer", None)
         if backend is None:
             raise ModelError(
                 f"{self.name} has no fast tokenizer, so its tokens have no offsets. Save a tokenizer.json."
             )
         return LoadedTokenizer(backend, self.name)
+
+    @cached_property
+    def _special(self) -> tuple[list[int], list[int]]:
+        return ([], []) if self._static else super()._special
 
     # -- one pass -------------------------------------------------------------------------------
 
@@ -196,6 +205,8 @@ class SentenceTransformerEncoder(WindowedEncoder):
     def _states(self, read: Pass) -> Vectors:
         import torch
 
+        if self._static:
+            return self._vectors([Pass([token], 0) for token in read.ids], "document")
         first, *rest = self._modules
         with torch.inference_mode():
             states = self._forward([read], first, "document")["token_embeddings"][0]  # (T, D)
@@ -226,6 +237,14 @@ class SentenceTransformerEncoder(WindowedEncoder):
         """What the model, or its transformer alone, makes of some passes: padded on the right to the longest."""
         import torch
 
+        if self._static:
+            flat = torch.tensor([token for read in passes for token in read.ids])  # (tokens of all,)
+            starts = torch.tensor([0, *(len(read) for read in passes[:-1])]).cumsum(0)
+            with self._lock, torch.inference_mode():
+                bags: dict[str, Any] = module(
+                    {"input_ids": flat.to(self.model.device), "offsets": starts.to(self.model.device)}
+                )
+            return bags
         longest = max(map(len, passes))
         ids = torch.zeros(len(passes), longest, dtype=torch.long)  # (B, T)
         mask = torch.zeros_like(ids)

@@ -27,7 +27,7 @@ from carrel.embeddings.token_states import TokenModel, pooled  # noqa: E402
 from carrel.embeddings.windowed import Pass  # noqa: E402
 from carrel.errors import EncoderMismatchError, InputError, MissingDependencyError, ModelError  # noqa: E402
 from carrel.testing import ChunkEncoderConformance, TokenizerConformance  # noqa: E402
-from carrel.tokens import FileTokenizer  # noqa: E402
+from carrel.tokens import FileTokenizer, model_folder  # noqa: E402
 from carrel.types import Document  # noqa: E402
 from tests.embeddings.model_folders import WIDTH, WINDOW, declare, make_bert, put  # noqa: E402
 from tests.slow.tiny_llama import HIDDEN, make  # noqa: E402
@@ -435,6 +435,44 @@ def test_a_damaged_model(folder: Make) -> None:
 def test_code_of_a_model_is_not_run_unasked() -> None:
     said = module._explained(Path("model"), ValueError("Please pass trust_remote_code=True"), False)
     assert said.endswith("read it, and if you trust it, pass trust_remote_code=True.")
+
+
+@pytest.fixture(scope="module")
+def static(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that is a table: a vector a token, and their mean."""
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import StaticEmbedding
+    from tokenizers import Tokenizer
+
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("static")
+    tokenizer = Tokenizer.from_file(str(model_folder("minilm") / "tokenizer.json"))
+    SentenceTransformer(modules=[StaticEmbedding(tokenizer, embedding_dim=24)], device="cpu").save(str(path))
+    return path
+
+
+def test_static_embeddings_have_no_window(static: Path) -> None:
+    encoder = SentenceTransformerEncoder(static)
+    texts = ["the ferry leaves at nine", "the lamps of the harbour " * 2000, "", "ein Licht 🔦"]
+    found = encoder.encode_texts(texts)
+    expected = reference(static, texts)
+    assert np.allclose(found[[0, 1, 3]], expected[[0, 1, 3]], atol=1e-5)  # of an empty text the library has zeros
+    assert np.linalg.norm(found[2]) == pytest.approx(1)
+    tokens = encoder.tokenize(texts[0])
+    assert encoder.special_tokens == 0 and len(tokens) == 5
+    mean = encoder.states(tokens.ids).mean(axis=0)
+    assert np.allclose(mean / np.linalg.norm(mean), found[0], atol=1e-5)
+    with pytest.raises(InputError, match="no pooling"):
+        SentenceTransformerEncoder(static, pooling="cls").encode_texts(["a"])
+
+
+class TestStaticEmbeddings(ChunkEncoderConformance):
+    @pytest.fixture(autouse=True)
+    def _path(self, static: Path) -> None:
+        self.path = static
+
+    def make(self) -> SentenceTransformerEncoder:
+        return SentenceTransformerEncoder(self.path)
 
 
 @pytest.mark.parametrize("extension", ["ntk", "self_extend"])
