@@ -81,7 +81,6 @@ ENCODERS: dict[str, Made] = {
     "blended": Made(Blended),
     "landmarks": Made(lambda: SentenceLandmarks(overlap=64)),
     "salient_tokens": Made(lambda: SalientTokens(overlap=64)),
-    "neighbourhoods": Made(lambda: SituatedChunks(around=64, pool="neighbourhood")),
     "situated": Made(SituatedChunks),
     "extended": Made(lambda: LateChunking(ExtendedMiniLM(2048, "interpolated", trained=512), overlap=128)),
 }

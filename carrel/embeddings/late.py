@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache, partial
-from typing import ClassVar, Literal, get_args
+from typing import ClassVar
 
 import numpy as np
 
@@ -18,7 +18,6 @@ from carrel.inputs import check_kind
 from carrel.tokens import Tokenizer
 from carrel.types import Chunk, Document
 
-Pool = Literal["chunk", "neighbourhood"]
 _CHUNK_TOKENS = 256
 
 
@@ -199,7 +198,7 @@ class LateChunking(PooledEncoder):
 
 
 class SituatedChunks(PooledEncoder):
-    """Each chunk read in the middle of its neighbourhood.
+    """Each chunk read in the middle of its neighbourhood, and pooled from its own tokens alone.
 
     As late chunking, but every chunk has the same amount of text on both sides: no seams, at the cost of a pass of
     its own for each chunk (about window / chunk times that of plain chunks).
@@ -210,30 +209,21 @@ class SituatedChunks(PooledEncoder):
     ----------
     model : shows the states of its tokens; the shipped MiniLM by default.
     around : tokens read on each side of a chunk; by default what the window has room for.
-    pool : "chunk": the mean state of the chunk's own tokens; "neighbourhood": of all that was read, so that the
-        vector says what the passage around the chunk is about.
     """
 
     name: ClassVar[str] = "situated"
     citation: ClassVar[str] = "Wu et al., SitEmb, arXiv 2508.01959"
 
     def __init__(
-        self,
-        model: TokenModel | None = None,
-        *,
-        around: int | None = None,
-        pool: Pool = "chunk",
-        threads: int | None = None,
+        self, model: TokenModel | None = None, *, around: int | None = None, threads: int | None = None
     ) -> None:
         super().__init__(model, threads=threads)
-        if pool not in get_args(Pool):
-            raise InputError(f"pool is one of {', '.join(get_args(Pool))}, not {pool!r}")
         if around is not None and not 0 <= around <= self.room:
             raise InputError(f"around is a number of tokens from 0 to {self.room}, not {around}")
-        self.around, self.pool = around, pool
+        self.around = around
 
     def _settings(self) -> tuple[str, ...]:
-        return (str(self.window), str(self.around), self.pool)
+        return (str(self.window), str(self.around))
 
     def _encode(self, document: Document, tokens: Tokens, chunks: Sequence[Chunk]) -> list[Vectors]:
         pieces = [tokens.between(chunk.start, chunk.end) for chunk in chunks]
@@ -242,12 +232,10 @@ class SituatedChunks(PooledEncoder):
         return [vector[None, :] for vector in unit(means)]
 
     def _mean(self, tokens: Tokens, piece: slice) -> Vectors:
-        """(dimension,): the mean state of a piece read with its neighbourhood, or of all of it."""
+        """(dimension,): the mean state of a piece, read with its neighbourhood."""
         window = self._neighbourhood(len(tokens), piece)
         part = Tokens(tokens.ids[window], tokens.starts[window], tokens.ends[window])
         inside = slice(piece.start - window.start, piece.stop - window.start)
-        if self.pool == "neighbourhood":
-            inside = slice(0, len(part))
         mean: Vectors = pooled(self.model, part, [inside], overlap=self.room // 2, room=self.room)[0]
         return mean
 

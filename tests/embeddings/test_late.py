@@ -44,11 +44,6 @@ class TestSituatedChunks(ChunkEncoderConformance):
         return SituatedChunks(WindowedWords())
 
 
-class TestNeighbourhoods(ChunkEncoderConformance):
-    def make(self) -> SituatedChunks:
-        return SituatedChunks(WindowedWords(), around=2, pool="neighbourhood")
-
-
 class TestSituatedChunksWithLittleAround(ChunkEncoderConformance):
     def make(self) -> PooledEncoder:
         return SituatedChunks(WindowedWords(), around=2)
@@ -142,17 +137,6 @@ def test_around_bounds_what_is_read() -> None:
     assert model.passes == [10]
 
 
-def test_a_neighbourhood_may_be_pooled_whole() -> None:
-    model = WindowedWords(window=22)
-    text = words(200)
-    tokens = model.tokenize(text)
-    chunk = chunks_of(text, [int(tokens.starts[100]), int(tokens.starts[104])])[1]
-    encoder = SituatedChunks(model, around=3, pool="neighbourhood")
-    found = encoder.encode(Document(text), [chunk])[0][0]
-    assert np.allclose(found, unit(model.states(tokens.ids[97:107]).mean(axis=0)), atol=1e-5)
-    assert encoder.fingerprint != SituatedChunks(model, around=3).fingerprint
-
-
 @given(text=HOSTILE, cuts=st.lists(st.integers(0, 300), max_size=5))
 def test_hostile_texts_keep_exact_offsets(text, cuts) -> None:
     model = WindowedWords()
@@ -221,8 +205,6 @@ def test_wrong_settings_are_said_at_once() -> None:
         LateChunking(model, window=13)
     with pytest.raises(InputError, match="around is a number"):
         SituatedChunks(model, around=99)
-    with pytest.raises(InputError, match="pool is one of chunk, neighbourhood, not 'mean'"):
-        SituatedChunks(model, pool="mean")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="a model is an object of"):
         LateChunking("MiniLM")  # type: ignore[arg-type]
 
