@@ -32,6 +32,7 @@ from carrel.embeddings.extension import ExtendedMiniLM
 from carrel.embeddings.late import LateChunking, SituatedChunks
 from carrel.embeddings.minilm import MiniLM
 from carrel.embeddings.multi_vector import SalientTokens, SentenceLandmarks
+from carrel.embeddings.parents import ParentChunks
 from carrel.evaluation.bootstrap import bootstrap_difference, bootstrap_mean
 from carrel.evaluation.datasets import Dataset, Question, load_dataset
 from carrel.retrieval.chunking import ChunkingOptions, chunk_document
@@ -44,7 +45,7 @@ CORPORA = ("qmsum", "squality", "squad", "spans", "hotpotqa", "musique", "nq", "
 BUDGET = 1000
 QUESTIONS = {"squad": 1000}
 BASELINE = "plain_256"
-TIMED = ("qmsum", 8)  # documents that are embedded to tell the cost
+TIMED = ("qmsum", 3)  # documents that are embedded to tell the cost
 ROUNDS = 5
 BATCH = 300_000  # characters of documents that are embedded together
 Floats = NDArray[np.float32]
@@ -59,6 +60,12 @@ class WithoutPrefix(MiniLM):
     def input_text(chunk: Chunk) -> str:
         """The text and nothing else."""
         return chunk.text
+
+
+def with_parents() -> Blended:
+    """A chunk and the passage that holds it, without late chunking."""
+    model = MiniLM()
+    return Blended((model, ParentChunks(model)))
 
 
 @dataclass(frozen=True)
@@ -78,6 +85,8 @@ ENCODERS: dict[str, Made] = {
     "late_512_half": Made(LateChunking),
     "late_spread": Made(lambda: LateChunking(window=256, overlap=32, spread=0.5)),
     "late_document": Made(lambda: LateChunking(window=256, overlap=32, document_weight=0.2)),
+    "parents": Made(ParentChunks),
+    "with_parents": Made(with_parents),
     "blended": Made(Blended),
     "landmarks": Made(lambda: SentenceLandmarks(overlap=64)),
     "salient_tokens": Made(lambda: SalientTokens(overlap=64)),

@@ -40,6 +40,7 @@ def methods() -> list[Method]:
     from carrel.embeddings.multi_vector import SalientTokens, SentenceLandmarks
     from carrel.embeddings.onnx_folder import OnnxEncoder
     from carrel.embeddings.openai_compatible import OpenAIEmbeddings
+    from carrel.embeddings.parents import ParentChunks
     from carrel.embeddings.sentence_transformers import SentenceTransformerEncoder
     from carrel.generation.extractive import ExtractiveGenerator
     from carrel.generation.openai_compatible import OpenAICompatible
@@ -60,8 +61,8 @@ def methods() -> list[Method]:
         ReaderGenerator, ExtractiveGenerator, ReaderWorker, OpenAICompatible, VLLMEngine, TransformersGenerator
     ]  # fmt: skip
     encoders = [
-        MiniLM, ExtendedMiniLM, LateChunking, SituatedChunks, Blended, SentenceLandmarks, SalientTokens, Matryoshka,
-        SentenceTransformerEncoder, OpenAIEmbeddings, OnnxEncoder,
+        MiniLM, ExtendedMiniLM, LateChunking, SituatedChunks, ParentChunks, Blended, SentenceLandmarks, SalientTokens,
+        Matryoshka, SentenceTransformerEncoder, OpenAIEmbeddings, OnnxEncoder,
     ]  # fmt: skip
     kinds: list[tuple[str, list[Any]]] = [
         ("encoder", encoders),

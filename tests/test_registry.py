@@ -34,6 +34,7 @@ HOMES = (
     "carrel.embeddings.multi_vector",
     "carrel.embeddings.onnx_folder",
     "carrel.embeddings.openai_compatible",
+    "carrel.embeddings.parents",
     "carrel.embeddings.sentence_transformers",
     "carrel.retrieval.indexes.dense",
     "carrel.retrieval.indexes.lexical",

@@ -10,6 +10,7 @@ import numpy as np
 from carrel.embeddings.base import ChunkEncoder, Vectors, digest, unit
 from carrel.embeddings.late import LateChunking
 from carrel.embeddings.minilm import MiniLM
+from carrel.embeddings.parents import ParentChunks
 from carrel.errors import InputError
 from carrel.inputs import check_kind
 from carrel.tokens import Tokenizer
@@ -26,7 +27,8 @@ class Blended(ChunkEncoder):
     Parameters
     ----------
     encoders : those to add, each with one vector a chunk; by default the shipped model on chunks alone, under their
-        headings, and by late chunking in windows of 256 tokens with what stands before and after them.
+        headings, on the passages of 256 tokens that hold them, and by late chunking in windows of 256 tokens with
+        what stands before and after them.
     weights : how much each counts; equally by default.
     """
 
@@ -38,7 +40,8 @@ class Blended(ChunkEncoder):
     ) -> None:
         if encoders is None:
             model = MiniLM()
-            encoders = (model, LateChunking(model, window=256, overlap=32, spread=0.5))
+            late = LateChunking(model, window=256, overlap=32, spread=0.5)
+            encoders = (model, ParentChunks(model), late)
         self.encoders = tuple(encoders)
         self.weights = tuple(weights) if weights is not None else (1.0,) * len(self.encoders)
         _check(self.encoders, self.weights)

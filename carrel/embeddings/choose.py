@@ -63,6 +63,7 @@ def encoder_of(spec: str, *, api_key: str | None = None) -> ChunkEncoder:
 def _in_their_document(kind: str, model: ChunkEncoder | None) -> ChunkEncoder:
     from carrel.embeddings.blending import Blended
     from carrel.embeddings.late import LateChunking
+    from carrel.embeddings.parents import ParentChunks
     from carrel.embeddings.token_states import TokenModel
 
     if model is None:
@@ -72,7 +73,7 @@ def _in_their_document(kind: str, model: ChunkEncoder | None) -> ChunkEncoder:
             f"{model.name} does not show the states of its tokens, which {kind}: needs; take a local model"
         )
     late = LateChunking(model, spread=0.5)
-    return Blended((model, late)) if kind == "blended" else late
+    return Blended((model, ParentChunks(model), late)) if kind == "blended" else late
 
 
 def _from_folder(spec: str) -> ChunkEncoder:

@@ -139,6 +139,7 @@ def test_every_method_of_the_registry_is_tried() -> None:
         "all-MiniLM-L6-v2 extended",
         "late_chunking",
         "situated",
+        "parents",
         "blended",
         "sentence_landmarks",
         "salient_tokens",
