@@ -299,18 +299,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, default=OUTPUT, metavar="FILE")
     parser.add_argument("--no-whole", action="store_true", help="leave the whole collection out")
     parser.add_argument("--cost", action="store_true", help="time the encoders, too; wants a quiet machine")
+    parser.add_argument("--cost-alone", action="store_true", help="time them and do nothing else")
     given = parser.parse_args(arguments)
     given.work.mkdir(parents=True, exist_ok=True)
     figures: dict[str, Any] = {"format": "carrel-encoders/1", "budget": BUDGET, "encoders": {}}
     if given.output.exists():
         figures = json.loads(given.output.read_text())
     figures["manifest"] = {**manifest(ROOT, []), "command": "python benchmarks/encoders.py --data DIR --work FOLDER"}
-    for corpus in given.sets if given.no_whole else CORPORA:
+    for corpus in () if given.cost_alone else given.sets if given.no_whole else CORPORA:
         embed(given.encoders, load_dataset(given.data / corpus, limit=QUESTIONS.get(corpus)), given.work)
-    for name in sorted(given.encoders, key=lambda name: name != BASELINE):
+    for name in () if given.cost_alone else sorted(given.encoders, key=lambda name: name != BASELINE):
         evaluate(name, given, figures)
         given.output.write_text(json.dumps(figures) + "\n")
-    if given.cost:
+    if given.cost or given.cost_alone:
         timed = cost(given.encoders, load_dataset(given.data / TIMED[0]))
         for name, found in timed.items():
             figures["encoders"][name]["cost"] = found

@@ -27,21 +27,26 @@ BASELINE = "plain_256"
 SETS = ("qmsum", "squality", "squad")
 NAMES = {
     "plain_256": ("`MiniLM()` on chunks of 256 tokens", "the baseline"),
-    "plain": ("`MiniLM()`", "the default: questions that a sentence or a paragraph answers"),
+    "plain": ("`MiniLM()`", "the default: fastest, and exact for questions that a paragraph answers"),
     "no_prefix": ("`MiniLM()` without headings", "for comparison"),
-    "late_256": ("`LateChunking(window=256, overlap=32)`", "long talk, little structure"),
-    "late_512": ("`LateChunking(overlap=64)`", "the longest window at little cost"),
-    "late_512_half": ("`LateChunking()`", "every token in the middle of a window"),
-    "late_spread": ("`LateChunking(window=256, overlap=32, spread=0.5)`", "evidence that runs over several chunks"),
-    "late_document": (
-        "`LateChunking(window=256, overlap=32, document_weight=0.2)`",
-        "which document, before which part",
+    "parents": ("`ParentChunks()`", "for comparison: a chunk as its passage of 256 tokens alone"),
+    "with_parents": ("`Blended((model, ParentChunks(model)))`", "collections of many kinds"),
+    "blended": ("`Blended()`, `--encoder blended`", "long documents: meetings, reports, articles"),
+    "late_256": ("`LateChunking(window=256, overlap=32)`", "within one document; not across a collection"),
+    "late_512": ("`LateChunking(overlap=64)`", "models trained for long windows; not this one"),
+    "late_512_half": ("`LateChunking()`", "the same, every token in the middle of a window"),
+    "late_spread": (
+        "`LateChunking(window=256, overlap=32, spread=0.5)`",
+        "one long talk: evidence over several chunks",
     ),
-    "situated": ("`SituatedChunks()`", "small collections: a pass a chunk"),
-    "blended": ("`Blended()`", "meetings and other long documents, beside short ones"),
-    "landmarks": ("`SentenceLandmarks(overlap=64)`", "single sentences in long chunks"),
-    "salient_tokens": ("`SalientTokens(overlap=64)`", "models trained for late interaction"),
-    "extended": ("`LateChunking(ExtendedMiniLM(window=4096))`", "for comparison: a window that was not trained"),
+    "late_document": ("`LateChunking(window=256, overlap=32, document_weight=0.2)`", "for comparison"),
+    "situated": ("`SituatedChunks()`", "models trained for it; not this one"),
+    "landmarks": ("`SentenceLandmarks(overlap=64)`", "models trained for long windows; not this one"),
+    "salient_tokens": ("`SalientTokens(overlap=64)`", "models trained for late interaction; not this one"),
+    "extended": (
+        '`LateChunking(ExtendedMiniLM(2048, "interpolated", trained=512), overlap=128)`',
+        "for comparison: a window that was not trained",
+    ),
 }
 
 
