@@ -81,7 +81,7 @@ ENCODERS: dict[str, Made] = {
     "plain": Made(MiniLM),
     "no_prefix": Made(WithoutPrefix),
     "late_256": Made(lambda: LateChunking(window=256, overlap=32)),
-    "late_512": Made(lambda: LateChunking(overlap=64)),
+    "late_512": Made(lambda: LateChunking(overlap=32)),
     "late_512_half": Made(LateChunking),
     "late_spread": Made(lambda: LateChunking(window=256, overlap=32, spread=0.5)),
     "late_document": Made(lambda: LateChunking(window=256, overlap=32, document_weight=0.2)),

@@ -33,7 +33,7 @@ NAMES = {
     "with_parents": ("`Blended((model, ParentChunks(model)))`", "collections of many kinds"),
     "blended": ("`Blended()`, `--encoder blended`", "long documents: meetings, reports, articles"),
     "late_256": ("`LateChunking(window=256, overlap=32)`", "within one document; not across a collection"),
-    "late_512": ("`LateChunking(overlap=64)`", "models trained for long windows; not this one"),
+    "late_512": ("`LateChunking(overlap=32)`", "models trained for long windows; not this one"),
     "late_512_half": ("`LateChunking()`", "the same, every token in the middle of a window"),
     "late_spread": (
         "`LateChunking(window=256, overlap=32, spread=0.5)`",
