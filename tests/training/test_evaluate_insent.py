@@ -17,6 +17,7 @@ import evaluate_insent as evaluate  # noqa: E402
 import export  # noqa: E402
 
 from carrel.embeddings.blending import Blended  # noqa: E402
+from carrel.embeddings.late import LateChunking  # noqa: E402
 from carrel.embeddings.minilm import MiniLM  # noqa: E402
 from carrel.evaluation.datasets import Dataset, Gold, Question  # noqa: E402
 from carrel.types import Document  # noqa: E402
@@ -80,7 +81,8 @@ def test_the_ways_are_those_of_the_library(tmp_path: Path) -> None:
     found = evaluate.embedded(model, dataset, tmp_path)
     chunks = evaluate.chunks_of(dataset.documents[0], MiniLM(), evaluate.TARGET)
     assert len(chunks) > 2 and list(found) == list(evaluate.WAYS)
-    blended = np.concatenate(Blended().encode(dataset.documents[0], chunks))
+    two = Blended([MiniLM(), LateChunking(window=256, overlap=32, spread=0.5)])
+    blended = np.concatenate(two.encode(dataset.documents[0], chunks))
     assert np.abs(found["blended"].rows - blended).max() < 2e-3  # kept as float16
     again = evaluate.embedded(evaluate.Remembered(None), dataset, tmp_path)
     assert all(np.array_equal(again[way].rows, found[way].rows) for way in found)

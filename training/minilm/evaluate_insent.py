@@ -93,7 +93,7 @@ def embedded(model: MiniLM, dataset: Dataset, folder: Path) -> dict[str, Corpus]
     with np.load(path) as kept:
         shared = (np.arange(len(kept["owner"])), kept["owner"], kept["spans"], kept["tokens"])
         ways = {way: kept[way].astype(np.float32) for way in kept.files if way in WAYS}
-    if "late_spread" in ways:  # as Blended adds them
+    if "late_spread" in ways:  # as Blended adds these two
         ways["blended"] = unit(ways["plain"] + ways["late_spread"])
     ids = [document.id for document in dataset.documents]
     return {way: Corpus(ids, vectors, *shared) for way, vectors in ways.items()}
