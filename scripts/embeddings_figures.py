@@ -51,11 +51,21 @@ NAMES = {
 
 
 LABELS = {
-    "plain": "MiniLM", "no_prefix": "MiniLM, no headings", "parents": "ParentChunks",
-    "with_parents": "with ParentChunks", "blended": "Blended", "late_256": "late, 256", "late_512": "late, 512",
-    "late_512_half": "late, 512, half overlap", "late_spread": "late, 256, spread", "late_document": "late, 256, document",
-    "situated": "SituatedChunks", "landmarks": "SentenceLandmarks", "salient_tokens": "SalientTokens", "extended": "late, 2,048, extended",
-}  # fmt: skip
+    "plain": "MiniLM",
+    "no_prefix": "MiniLM, no headings",
+    "parents": "ParentChunks",
+    "with_parents": "with ParentChunks",
+    "blended": "Blended",
+    "late_256": "late, 256",
+    "late_512": "late, 512",
+    "late_512_half": "late, 512, half overlap",
+    "late_spread": "late, 256, spread",
+    "late_document": "late, 256, document",
+    "situated": "SituatedChunks",
+    "landmarks": "SentenceLandmarks",
+    "salient_tokens": "SalientTokens",
+    "extended": "late, 2,048, extended",
+}
 
 
 def figures() -> dict[str, Any] | None:
