@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -178,9 +179,13 @@ def _read(model: TokenModel, ids: Ids, windows: Sequence[slice], threads: int) -
         return
     model.states(ids[:0])  # what is loaded lazily is loaded once
     with ThreadPoolExecutor(threads) as pool:
-        for start in range(0, len(windows), 2 * threads):
-            batch = windows[start : start + 2 * threads]
-            yield from pool.map(lambda window: model.states(ids[window]), batch)
+        ahead: deque[Future[Vectors]] = deque()
+        for window in windows:  # nobody waits for the slowest of a batch, and few states are held
+            ahead.append(pool.submit(model.states, ids[window]))
+            if len(ahead) > 2 * threads:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
 
 
 def seam_weights(length: int, overlap: int, first: bool, last: bool) -> NDArray[np.float32]:
