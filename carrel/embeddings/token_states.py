@@ -121,12 +121,9 @@ def pooled(
     for window, states in weighted_states(
         model, tokens.ids, overlap=overlap, room=room, threads=threads, wanted=pieces
     ):
-        sums = np.zeros((len(states) + 1, model.dimension))
-        np.cumsum(states, axis=0, out=sums[1:])
-        touched = np.flatnonzero((starts < window.stop) & (stops > window.start))
-        low = np.maximum(starts[touched], window.start) - window.start
-        high = np.minimum(stops[touched], window.stop) - window.start
-        total[touched] += sums[high] - sums[low]
+        for index in np.flatnonzero((starts < window.stop) & (stops > window.start)):
+            low, high = max(starts[index], window.start), min(stops[index], window.stop)
+            total[index] += states[low - window.start : high - window.start].sum(axis=0)
     means: Vectors = (total / (stops - starts)[:, None]).astype(np.float32)
     return means
 
