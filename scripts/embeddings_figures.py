@@ -25,6 +25,7 @@ FUNNEL_SHOWN = 8  # oversampling
 NOT_MEASURED = "Not measured yet."
 BASELINE = "plain_256"
 SETS = ("qmsum", "squality", "squad")
+OTHERS = ("spans", "nq", "scifact")
 NAMES = {
     "plain_256": ("`MiniLM()` on chunks of 256 tokens", "the baseline"),
     "plain": ("`MiniLM()`", "the default: fastest, and exact for questions that a paragraph answers"),
@@ -126,7 +127,7 @@ def quality() -> str:
         encoder_rows({"encoders": tried}, others),
     )
     base = found["encoders"][BASELINE]
-    counts = ", ".join(f"{name} {base[name]['set']['questions']}" for name in base if "set" in base[name])
+    counts = ", ".join(f"{name} {base[name]['set']['questions']}" for name in (*SETS, *OTHERS) if name in base)
     made = found["manifest"]
     where = f"{made['cores']} cores, {made['cpu']}, commit {made['commit'][:12]}"
     note = f"Questions: {counts}. `{made['command']}` on {where}."
