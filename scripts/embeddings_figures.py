@@ -182,7 +182,7 @@ def types() -> str:
     return (
         f"What a number format costs: all-MiniLM-L6-v2 on {found['passages']} passages of {found['tokens']} tokens,"
         f" {found['cores']} cores:\n\n"
-        + table(("", "Tokens a second", "Times faster", "Cosine with the last row"), rows)
+        + table(("Read by", "Tokens a second", "Times faster", "Cosine with the last row"), rows)
         + f"\n\n`{made['command']}`, {made['cpu']}."
     )
 
@@ -221,8 +221,9 @@ def passkey() -> str:
         "![Accuracy against length](assets/passkey.svg)\n\n"
         f"{found['documents']} documents of {LONG:,} tokens, {found['questions']} questions; how often the right one is"
         " first, percent:\n\n"
-        + table(("", "Passkey", "Needle", "Seconds a document, one core"), rows)
-        + f"\n\n`{made['command']}` on {made['cores']} cores, {made['cpu']}, with other work on the machine."
+        + table(("A document as", "Passkey", "Needle", "Seconds a document, one core"), rows)
+        + f"\n\n`{made['command']}` on {made['cores']} cores, {made['cpu']}, with other work on the machine. How"
+        " windows are weighted was chosen on tasks of this kind, of 1,024 and 4,096 tokens."
     )
 
 
