@@ -1,0 +1,1 @@
+"""What was said, kept: conversations that are remembered cheaply and forgotten whole, and documents in adapters."""
