@@ -26,6 +26,7 @@ RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 _CONFIG, _WEIGHTS = "adapter_config.json", ("adapter_model.safetensors", "adapter_model.bin")
 _USUAL_RANK = 16  # vLLM's own limit where none is given
 _SHOWN = 400  # characters of what vLLM says of an error
+_MODULE = re.compile(r"\.layers\.(?P<layer>\d+)\..*?(?P<module>\w+)\.lora_A\.weight$")
 _NUMBERS = itertools.count(1)  # of all engines: a request names an adapter by one
 
 
@@ -120,11 +121,45 @@ class Lending:
 
     async def _take(self, adapter: Adapter) -> None:
         """Have the engine try it at once: found out in the middle of a batch, what it cannot take would end it."""
+        check_shapes(adapter.folder, self.engine.model_config.hf_text_config)
         try:
             await self.engine.add_lora(adapter.request())
         except Exception as error:
             raise ModelError(f"vLLM cannot take the adapter {adapter.folder}: {reason_of(error, _SHOWN)}") from error
         self.taken.add(adapter.number)
+
+
+def check_shapes(folder: str | Path, config: Any) -> None:
+    """Raise ModelError where an adapter is for a model of another size: vLLM would add what there is of it, and go on.
+
+    Parameters
+    ----------
+    config : of the text model, as the transformers library has it.
+    """
+    path = _weights(Path(folder))
+    if path.suffix != ".safetensors":
+        return
+    from safetensors import SafetensorError, safe_open
+
+    heads, hidden = int(config.num_attention_heads), int(config.hidden_size)
+    attended = heads * int(getattr(config, "head_dim", None) or hidden // heads)
+    reads = dict.fromkeys(("q_proj", "k_proj", "v_proj", "gate_proj", "up_proj"), hidden)
+    reads |= {"o_proj": attended, "down_proj": int(getattr(config, "intermediate_size", 0) or 0)}
+    try:
+        with safe_open(str(path), framework="numpy") as file:
+            shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118 - no dictionary
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"the adapter {path} is damaged: {error}") from error
+    for name, shape in shapes.items():
+        found = _MODULE.search(name)
+        if found is None or found["module"] not in reads:
+            continue
+        layer, wanted = int(found["layer"]), reads[found["module"]]
+        if layer >= config.num_hidden_layers or (wanted and shape[-1] != wanted):
+            raise ModelError(
+                f"the adapter {folder} is for another model: its layer {layer} has {found['module']} reading"
+                f" {shape[-1]} numbers, this model has {config.num_hidden_layers} layers and {wanted} there."
+            )
 
 
 class Turns:

@@ -3,27 +3,39 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
+import os
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.numpy import save_file
 
 from carrel.errors import InputError, ModelError
-from carrel.generation.vllm_adapters import RANKS, Adapters, Lending, Turns, rank_limit, rank_of
+from carrel.generation.vllm_adapters import RANKS, Adapters, Lending, Turns, check_shapes, rank_limit, rank_of
 from carrel.generation.vllm_engine import VLLMEngine
 from carrel.types import Prompt
 from tests.generation.test_vllm_engine import VLLM, Engine, vllm  # noqa: F401 - a fixture
 
+TIMES = itertools.count(1)  # of writing: a clock may be too coarse for two files in a row
 
-def adapter(folder: Path, rank: int = 4, weights: bytes = b"weights", **more: Any) -> Path:
+
+def adapter(folder: Path, rank: int = 4, value: float = 0.0, shapes: dict[str, int] | None = None, **more: Any) -> Path:
+    """Of the shapes of the stand-in's model, or others: what each part reads."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": rank, **more}), encoding="utf-8")
-    (folder / "adapter_model.safetensors").write_bytes(weights)
+    weights = {
+        f"base_model.model.model.layers.{part}.lora_A.weight": np.full((rank, reads), value, np.float32)
+        for part, reads in (shapes or {"0.self_attn.q_proj": 8, "1.mlp.down_proj": 16}).items()
+    }
+    save_file(weights, folder / "adapter_model.safetensors")
+    os.utime(folder / "adapter_model.safetensors", ns=(0, next(TIMES)))
     return folder
 
 
@@ -81,7 +93,7 @@ def test_other_files_in_the_same_folder_are_another_adapter(tmp_path: Path) -> N
     known = Adapters(16)
     first, same = known.of(adapter(tmp_path / "a")), known.of(str(tmp_path / "a" / "."))
     assert first == same
-    second = known.of(adapter(tmp_path / "a", weights=b"other weights"))
+    second = known.of(adapter(tmp_path / "a", value=1.0))
     assert second.folder == first.folder and second.number != first.number
     assert known.numbers(tmp_path / "a") == {first.number, second.number}
     assert Adapters(16).of(tmp_path / "a").number not in {first.number, second.number}  # of another engine
@@ -109,6 +121,34 @@ class Taking(Engine):
         self.__dict__.setdefault("carried", []).append(carried and carried.path)
         async for piece in super().generate(prompt, sampling):
             yield piece
+
+
+CONFIG = SimpleNamespace(hidden_size=8, num_attention_heads=2, num_hidden_layers=2, intermediate_size=16)
+
+
+def test_an_adapter_of_the_models_own_shapes(tmp_path: Path) -> None:
+    check_shapes(adapter(tmp_path / "a"), CONFIG)
+    check_shapes(adapter(tmp_path / "b", shapes={"0.self_attn.o_proj": 6, "1.mlp.experts": 5}),
+                 SimpleNamespace(**{**vars(CONFIG), "head_dim": 3}))  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("shapes", "message"),
+    [
+        ({"0.self_attn.q_proj": 7}, "layer 0 has q_proj reading 7 numbers, this model has 2 layers and 8 there"),
+        ({"1.mlp.down_proj": 8}, "layer 1 has down_proj reading 8 numbers, this model has 2 layers and 16 there"),
+        ({"2.mlp.up_proj": 8}, "layer 2 has up_proj"), ({"0.self_attn.o_proj": 9}, "o_proj reading 9"),
+    ],
+)  # fmt: skip
+def test_an_adapter_of_another_model(tmp_path: Path, shapes: dict[str, int], message: str) -> None:
+    with pytest.raises(ModelError, match=f"is for another model: its .*{message}"):
+        check_shapes(adapter(tmp_path / "a", shapes=shapes), CONFIG)
+
+
+def test_a_damaged_adapter(tmp_path: Path) -> None:
+    (adapter(tmp_path / "a") / "adapter_model.safetensors").write_bytes(b"nothing")
+    with pytest.raises(ModelError, match="adapter_model.safetensors is damaged"):
+        check_shapes(tmp_path / "a", CONFIG)
 
 
 @pytest.fixture
@@ -172,7 +212,7 @@ def test_a_folder_that_is_trained_again_is_read_again(lending: Any, tmp_path: Pa
     with VLLMEngine("tiny", adapter_rank=8) as engine:
         adapted = engine.adapted(adapter(tmp_path / "a"))
         adapted.complete(Prompt("When?"))
-        adapter(tmp_path / "a", weights=b"other weights")
+        adapter(tmp_path / "a", value=1.0)
         adapted.complete(Prompt("When?"))
         assert len(set(lending.engines[0].added)) == 2
 

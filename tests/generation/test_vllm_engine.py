@@ -37,7 +37,14 @@ class Engine:
     """vLLM's AsyncLLM, as far as it is called."""
 
     tokenizer: Words
-    model_config: Any = field(default_factory=lambda: SimpleNamespace(max_model_len=100))
+    model_config: Any = field(
+        default_factory=lambda: SimpleNamespace(
+            max_model_len=100,
+            hf_text_config=SimpleNamespace(
+                hidden_size=8, num_attention_heads=2, num_hidden_layers=2, intermediate_size=16
+            ),
+        )
+    )
     shutdowns: int = 0
     limits: list[int] = field(default_factory=list)  # of the replies that were asked for
     vllm_config: Any = field(

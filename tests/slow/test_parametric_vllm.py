@@ -154,6 +154,11 @@ def test_an_adapter_of_another_model_or_rank_is_refused_and_the_engine_goes_on(
     with pytest.raises(InputError, match="has rank 32, and this engine takes ranks up to 8"):
         engine.adapted(make_adapter(tmp_path / "large", rank=32))
     other = make_adapter(tmp_path / "other", rank=8, hidden=64)
-    with pytest.raises(ModelError, match="vLLM cannot take the adapter .*other"):
+    with pytest.raises(ModelError, match="other is for another model: its layer 0 has q_proj reading 64 numbers"):
         engine.adapted(other).complete(Prompt("? bado age"))
+    dora = make_adapter(tmp_path / "dora", rank=8)
+    config = dora / "adapter_config.json"
+    config.write_text(config.read_text().replace('"bias": "none"', '"use_dora": true'))
+    with pytest.raises(ModelError, match="vLLM cannot take the adapter .*does not yet support DoRA"):
+        engine.adapted(dora).complete(Prompt("? bado age"))
     assert tokens_of(engine.adapted(parametric.folders["first"]), ["bado age"])[0][0] == "41"
