@@ -120,18 +120,18 @@ class Dialogue:
         if room < 1:
             raise InputError(f"max_tokens must be above 0, not {max_tokens}")
         stream = self.keys if remember else self.keys.fork()
-        ids = [*self._said, *self._ids(self._first(text) if self.turns == 0 else self._between(text))]
+        ids = [*self._said, *self._ids(self._between(text) if self.tokens else self._first(text))]
         before = stream.tokens
         reply, said = Reply(), list[int]()
-        if remember:
-            stream.end_turn()
-            self._said, self.turns = said, self.turns + 1  # whoever stops reading has heard what was said until then
+        stream.end_turn()
         waiting = [*ids]
 
         def logits() -> Any:
             found = stream.read(waiting)
             waiting.clear()
             said.clear()
+            if remember and self._said is not said:  # whoever stops reading has heard what was said until then
+                self._said, self.turns = said, self.turns + 1
             return found
 
         def take(token: int) -> None:
@@ -148,16 +148,20 @@ class Dialogue:
 
     # -- the template ---------------------------------------------------------------------------
 
-    def _rendered(self, *said: tuple[str, str], reply: bool = True) -> str:
+    def _rendered(self, *said: tuple[str, str]) -> str:
+        """A chat up to where the next reply begins; where a template knows no system part, the user says it first."""
+        messages = [{"role": role, "content": content} for role, content in said]
         system = [{"role": "system", "content": self.system}] if self.system else []
-        messages = [*system, *({"role": role, "content": content} for role, content in said)]
-        try:
-            text: str = self._tokenizer.apply_chat_template(messages, add_generation_prompt=reply, tokenize=False)
-        except Exception as error:
-            raise ModelError(
-                f"the chat template of {self.generator.tokenizer.name} fails: {replies.reason_of(error, 400)}"
-            ) from error
-        return text
+        merged = [{"role": said[0][0], "content": f"{self.system}\n\n{said[0][1]}"}, *messages[1:]]
+        for chat in ([*system, *messages], merged):
+            try:
+                return str(self._tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False))
+            except Exception as error:  # a template raises what it likes
+                failed = error
+                if not self.system:
+                    break
+        name = self.generator.tokenizer.name
+        raise ModelError(f"the chat template of {name} fails: {replies.reason_of(failed, 400)}") from failed
 
     def _before_first(self) -> str:
         """What stands before the first thing that a user says."""

@@ -157,6 +157,14 @@ def test_templates_that_cannot_be_continued(letters: Path, template: str, messag
         Dialogue(generator(letters, template), 100)
 
 
+def test_a_template_without_a_system_part(letters: Path) -> None:
+    refusing = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system part') }}{% endif %}" + CHAT
+    dialogue = Dialogue(generator(letters, refusing), 200, system="be brief")
+    assert dialogue.say("what is it?").usage.prompt_tokens == len("<s><user> be brief\n\nwhat is it? <assistant> ") - 2
+    assert dialogue.say("and then?").usage.prompt_tokens > 0
+    assert dialogue.turns == 2
+
+
 def test_an_error_of_torch_is_a_generation_error(letters: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     dialogue = Dialogue(generator(letters), 100)
 
@@ -166,3 +174,6 @@ def test_an_error_of_torch_is_a_generation_error(letters: Path, monkeypatch: pyt
     monkeypatch.setattr(dialogue.keys, "_read", fail)
     with pytest.raises(GenerationError, match="failed: RuntimeError: no kernel"):
         dialogue.say("tell me")
+    monkeypatch.undo()
+    assert dialogue.turns == 0
+    assert dialogue.say("tell me").text == Dialogue(generator(letters), 100).say("tell me").text
