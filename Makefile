@@ -68,7 +68,7 @@ $(VLLM)/tests.stamp: scripts/vllm_cpu.sh pyproject.toml
 test-vllm: $(VLLM)/tests.stamp  ## the tests with a real vLLM on the CPU, as a server and in process, in its own environment
 	CARREL_VLLM=$(VLLM) $(VLLM)/bin/python -m pytest -m slow tests/slow/test_vllm_server.py tests/slow/test_vllm_embeddings.py
 	VLLM_CPU_KVCACHE_SPACE=1 VLLM_NO_USAGE_STATS=1 $(VLLM)/bin/python -m pytest -m slow tests/slow/test_vllm_engine.py
-	VLLM_CPU_KVCACHE_SPACE=1 VLLM_NO_USAGE_STATS=1 $(VLLM)/bin/python -m pytest -m slow tests/slow/test_parametric_vllm.py
+	CARREL_VLLM=$(VLLM) VLLM_CPU_KVCACHE_SPACE=1 VLLM_NO_USAGE_STATS=1 $(VLLM)/bin/python -m pytest -m slow tests/slow/test_parametric_vllm.py
 
 export-check: $(VENV)/dev.stamp
 	$(BIN)/python scripts/check_export.py

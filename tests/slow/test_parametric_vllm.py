@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from carrel.errors import InputError, ModelError
-from carrel.generation import VLLMEngine
+from carrel.generation import OpenAICompatible, VLLMEngine
 from carrel.types import Prompt
 
 pytest.importorskip("vllm", reason="runs in vLLM's own environment: make test-vllm")
@@ -19,6 +19,7 @@ peft = pytest.importorskip("peft")
 import torch  # noqa: E402
 import transformers  # noqa: E402
 
+from tests.slow.test_vllm_server import SERVING, Running  # noqa: E402
 from tests.slow.tiny_llama import make_adapter  # noqa: E402
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.filterwarnings("default")]
@@ -82,6 +83,9 @@ class Parametric:
             else:
                 output = self.model.generate(input_ids=ids, **options)
         return [self.tokenizer.decode([token]) for token in output[0, ids.shape[1] :].tolist()]
+
+    def words(self, adapter: str | None, asked: str) -> list[str]:
+        return [token for token in self.said(adapter, asked) if token != self.tokenizer.eos_token]
 
 
 @pytest.fixture(scope="module")
@@ -163,3 +167,17 @@ def test_an_adapter_of_another_model_or_rank_is_refused_and_the_engine_goes_on(
     with pytest.raises(ModelError, match="vLLM cannot take the adapter .*does not yet support DoRA"):
         engine.adapted(dora).complete(Prompt("? bado age"))
     assert tokens_of(engine.adapted(parametric.folders["first"]), ["bado age"])[0][0] == "41"
+
+
+def test_behind_a_server_the_models_name_chooses_the_adapter(parametric: Parametric, tmp_path: Path) -> None:
+    modules = [f"{name}={folder}" for name, folder in parametric.folders.items()]
+    lora = ("--enable-lora", "--max-lora-rank", "8", "--max-loras", "3", "--lora-modules", *modules)
+    server = Running(tmp_path, serving=(*SERVING, *lora), model=NEEDLE)
+    try:
+        server.wait()
+        for model, adapter in (("tiny", None), ("first", "first"), ("second", "second"), ("merged", "merged")):
+            with OpenAICompatible(model, server.url, max_tokens=TOKENS, timeout_s=120, instructions="") as generator:
+                said = [generator.complete(Prompt(f"? {asked}")).text.split() for asked in ASKED]
+            assert said == [parametric.words(adapter, asked) for asked in ASKED]
+    finally:
+        server.stop()
