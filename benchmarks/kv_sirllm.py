@@ -95,12 +95,7 @@ def measured(model: Any, language: Language, setting: Setting, dialogues: int, s
         })  # fmt: skip
         hits, asked = sum(map(sum, right)), sum(map(len, right))
         sys.stderr.write(f"{setting.name:18} {method:28} {budget:5} {100 * hits / asked:5.1f}\n")
-    turns = [[turn / len(dialogue.turns) for _, turn in dialogue.facts] for dialogue in drawn]
-    return asdict(setting) | {
-        "turns": float(np.mean([len(dialogue.turns) for dialogue in drawn])),
-        "depths": [[round(depth, 3) for depth in depths] for depths in turns],
-        "rows": rows,
-    }
+    return asdict(setting) | {"turns": float(np.mean([len(dialogue.turns) for dialogue in drawn])), "rows": rows}
 
 
 def parse() -> argparse.Namespace:

@@ -51,8 +51,9 @@ class SirLLM(KVPolicy):
     """Keeps the first tokens, the last ones, and of the others those that the model expected least.
 
     Which they are is known from the model's own reading of the context, so that nothing is read twice; all heads and
-    layers keep the same tokens, and positions stay those of the whole context. For a dialogue without end, where the
-    scores also fade from turn to turn: carrel.generation.kv.streaming.
+    layers keep the same tokens, and positions stay those of the whole context. Meanwhile the logits of all tokens that
+    are read at once are in memory, 2,048 times the vocabulary, and not only the last ones. For a dialogue without end,
+    where the scores also fade from turn to turn: carrel.generation.kv.streaming.
 
     Parameters
     ----------
