@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,11 +19,12 @@ if TYPE_CHECKING:
     from carrel.generation.base import Generator
     from carrel.tokens import Tokenizer
 
-SEARCHED = 80  # turns by cosine, and as many by BM25
+SEARCHED = 100  # turns by cosine, and as many by BM25
 _SPEAKERS_AMONG = 64  # last turns, to know who speaks
 _RECENT_SHARE, _STABLE_SHARE = 0.3, 0.2
 _RECENT_TURNS = 12
-_LENGTH = 0.5  # how much a long turn has to be better than a short one
+LENGTH, DIVERSITY = 0.5, 1.0  # chosen in benchmarks/memory_tuning.py
+_SHORT = 20  # characters that a turn costs besides its own
 _LEAST_ROOM_TOKENS = 12
 _MOST_MISSES = 24  # turns that did not fit, before the rest is not tried any more
 
@@ -122,24 +123,31 @@ def chosen(
     tokenizer: Tokenizer,
     budget: int,
     *,
-    without: frozenset[int] | set[int] = frozenset(),
+    without: Collection[int] = (),
     line: Line | None = None,
+    length: float = LENGTH,
+    diversity: float = DIVERSITY,
 ) -> tuple[str, list[StoredTurn]]:
-    """The best turns that fit, rendered, and in the order in which they were taken."""
+    """The best turns that fit, rendered, and in the order in which they were taken.
+
+    Greedy, by score less ``length`` times the logarithm of a turn's length, less ``diversity`` times its greatest
+    cosine with what was taken (maximal marginal relevance, Carbonell and Goldstein, SIGIR 1998).
+    """
     if line is None:
         line = dated_line if found.question.wants_time else plain_line
     fitting = Fitting(tokenizer, max(0, budget), line)
     lengths = np.array([len(turn.text) for turn in found.turns], float)
-    worth = found.scores - _LENGTH * np.log(lengths + 20)
+    worth = found.scores - length * np.log(lengths + _SHORT)
+    left = np.array([turn.id not in without for turn in found.turns], bool)
+    alike = np.zeros(len(found.turns))
     misses = 0
-    for place in np.argsort(-worth, kind="stable"):
-        turn = found.turns[place]
-        if turn.id in without:
-            continue
-        if not fitting.take(turn):
+    while left.any() and misses <= _MOST_MISSES and fitting.budget - fitting.spent >= _LEAST_ROOM_TOKENS:
+        place = int(np.argmax(np.where(left, worth - diversity * alike, -np.inf)))
+        left[place] = False
+        if fitting.take(found.turns[place]):
+            alike = np.maximum(alike, found.vectors @ found.vectors[place])
+        else:
             misses += 1
-            if misses > _MOST_MISSES or fitting.budget - fitting.spent < _LEAST_ROOM_TOKENS:
-                break
     return fitting.rendered()
 
 
