@@ -25,14 +25,15 @@ Flags = NDArray[np.bool_]
 
 _THANKS = re.compile(
     r"^\W*(?:(?:many |ok(?:ay)?,? |great,? |perfect,? )*(?:thanks?(?: you)?|thx|cheers)(?: (?:a lot|so much|again))?"
-    r"|ok(?:ay)?|yes|no|yep|nope|sure|great|cool|nice|perfect|wow|lol|haha+|hm+|hi|hey|hello|good (?:morning|evening|night"
-    r"|afternoon)|bye|goodbye|see you(?: later| soon)?|you(?:'|’)?re welcome|got it|i see|sounds good|never mind"
+    r"|ok(?:ay)?|yes|no|yep|nope|sure|great|cool|nice|perfect|wow|lol|haha+|hm+|hi|hey|hello|good (?:morning|evening"
+    r"|night|afternoon)|bye|goodbye|see you(?: later| soon)?|you(?:'|’)?re welcome|got it|i see|sounds good|never mind"
     r"|how are you(?: doing)?(?: today)?|what(?:'|’)?s up|well done|good job|please|go on|continue|stop)"
     r"(?:[\s,]+(?:thanks|thank you|then|there|for (?:that|this|your help|the help)|so much|bye|all))*\W*$",
     re.IGNORECASE,
 )
 _SUM = re.compile(
-    r"^\W*(?:what(?:['’]s| is)|how much is|calculate|compute|solve)?\s*[\d(][\d\s.,+*/×÷^()%-]*[+*/×÷^-][\d\s.,+*/×÷^()%-]*\W*$"
+    r"^\W*(?:what(?:['’]s| is)|how much is|calculate|compute|solve)?\s*[\d(][\d\s.,+*/×÷^()%-]*"
+    r"[+*/×÷^-][\d\s.,+*/×÷^()%-]*\W*$"
     r"|^\W*(?:what(?:['’]s| is)|how much is)\s+\w+(?: \w+)? (?:plus|minus|times|divided by) \w+(?: \w+)?\W*$",
     re.IGNORECASE,
 )
@@ -108,9 +109,7 @@ def _without_people(found: Scored) -> Floats:
 @lru_cache(maxsize=1)
 def fitted() -> Mapping[str, Any]:
     """The weights of the signs, with the share of answerable questions that they were calibrated on."""
-    content: dict[str, Any] = json.loads(
-        files("carrel.memory").joinpath("controller.json").read_text(encoding="utf-8")
-    )
+    content: dict[str, Any] = json.loads(files("carrel.memory").joinpath("controller.json").read_text(encoding="utf-8"))
     return content
 
 

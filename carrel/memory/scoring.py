@@ -178,7 +178,9 @@ def _of_words(columns: dict[str, Floats], question: Question, words: Sequence[fr
 def _of_people(columns: dict[str, Floats], question: Question, turns: Sequence[StoredTurn]) -> None:
     owner, people = question.asked.owner, question.asked.people
     columns["speaker"] = np.array([float(question.asked.owns(turn.speaker)) for turn in turns])
-    columns["other_speaker"] = np.array([float(turn.speaker in people and not question.asked.owns(turn.speaker)) for turn in turns])
+    columns["other_speaker"] = np.array(
+        [float(turn.speaker in people and not question.asked.owns(turn.speaker)) for turn in turns]
+    )
     if owner is None or owner in (USER, ASSISTANT):
         columns["names_owner"] = np.zeros(len(turns))
         return
@@ -290,3 +292,11 @@ def scored(described: Scored, weights: Mapping[str, float] | None = None) -> Sco
     chosen = fitted() if weights is None else weights
     weighed = np.array([chosen.get(name, 0.0) for name in FEATURES])
     return replace(described, scores=described.features @ weighed, weights=weighed)
+
+
+def reasons(found: Scored, place: int, most: int = 2) -> str:
+    """The signals that set a turn above the others found, the strongest first; empty where none does."""
+    above = (found.features[place] - found.features.mean(axis=0)) * found.weights
+    told = {name: sum(float(above[FEATURES.index(each)]) for each in own) for name, own in SIGNALS.items()}
+    ranked = sorted((name for name, value in told.items() if value > 0), key=lambda name: -told[name])
+    return ", ".join(ranked[:most])

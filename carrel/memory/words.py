@@ -6,6 +6,7 @@ import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 
 from carrel.retrieval.indexes.lexical import STOPWORDS
 
@@ -159,8 +160,7 @@ def asked_people(query: str, speakers: Iterable[str]) -> Asked:
             people[USER] = ""
     found, words = tuple(people), tuple(word for word in people.values() if word)
     together = len(words) > 1 and any(
-        re.search(rf"\b{re.escape(one)},? and {re.escape(two)}(?!['’\w])", query)
-        for one, two in zip(words, words[1:], strict=False)
+        re.search(rf"\b{re.escape(one)},? and {re.escape(two)}(?!['’\w])", query) for one, two in pairwise(words)
     )
     return Asked(found, owner or (found[0] if found else None), words, together)
 
