@@ -236,6 +236,7 @@ def main() -> None:
     source = {
         "made_by": "benchmarks/memory_tuning.py",
         "fitted_on": "LoCoMo (Maharana et al., arXiv 2402.17753), dialogues " + " and ".join(TUNED_ON),
+        "fingerprints": [dialogue.fingerprint for dialogue in dialogues],
         "questions": sum(len(dialogue.questions) for dialogue in dialogues),
         "commit": commit(ROOT)[:12],
     }

@@ -20,8 +20,8 @@ _VALUE = (
 )
 _I = r"\bI(?:['’]m| am|['’]ve| have)?(?: (?:just|now|recently|finally|still|currently|actually|also))*"
 _WHO = (
-    r"\b(?P<who>[Mm]y (?:\w+ )?(?:sister|brother|mother|father|mom|mum|dad|wife|husband|partner|son|daughter|friend|boss"
-    r"|girlfriend|boyfriend)(?: [A-Z]\w+)?|[A-Z][a-z]+)(?: (?:has|is|just|now|recently|finally))*"
+    r"\b(?P<who>[Mm]y (?:\w+ )?(?:sister|brother|mother|father|mom|mum|dad|wife|husband|partner|son|daughter|friend"
+    r"|boss|girlfriend|boyfriend)(?: [A-Z]\w+)?|[A-Z][a-z]+)(?: (?:has|is|just|now|recently|finally))*"
 )
 _THING = (
     r"(?P<thing>favou?rite \w+(?: \w+)?|(?:phone |telephone |mobile )?number|e-?mail(?: address)?|address|birthday|name"
@@ -51,7 +51,8 @@ _FORMS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
         ("thing", rf"\b[Mm]y (?:new )?{_THING}"
                   rf" (?:is|was|(?:has )?changed to|became|['’]s) (?:now )?{_VALUE}"),
         ("plan", rf"\b(?:[Tt]he|[Mm]y|[Oo]ur) {_PLAN} (?:is|was|has been|got|will be)(?: now)?"
-                 rf"(?: (?:moved|postponed|rescheduled|pushed back|brought forward|set|planned))? ?(?:to|on|at|for) {_VALUE}"),
+                 rf"(?: (?:moved|postponed|rescheduled|pushed back|brought forward|set|planned))?"
+                 rf" ?(?:to|on|at|for) {_VALUE}"),
     )
 )  # fmt: skip
 _NO_NAMES = frozenset("i we they he she it this that there who what where".split())

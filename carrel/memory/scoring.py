@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from importlib.resources import files
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -280,11 +281,20 @@ def _of_hop(columns: dict[str, Floats], question: Question, words: Sequence[froz
 
 
 @lru_cache(maxsize=1)
+def _content() -> Mapping[str, Any]:
+    content: dict[str, Any] = json.loads(files("carrel.memory").joinpath("ranking.json").read_text(encoding="utf-8"))
+    return content
+
+
 def fitted() -> Mapping[str, float]:
     """The weights of the signals, as they were fitted (benchmarks/memory_tuning.py)."""
-    content = files("carrel.memory").joinpath("ranking.json").read_text(encoding="utf-8")
-    weights: dict[str, float] = json.loads(content)["weights"]
+    weights: Mapping[str, float] = _content()["weights"]
     return weights
+
+
+def fitted_on() -> frozenset[str]:
+    """Fingerprints of the dialogues that they were fitted on, so that these are not taken for a test."""
+    return frozenset(_content()["fingerprints"])
 
 
 def scored(described: Scored, weights: Mapping[str, float] | None = None) -> Scored:
