@@ -48,7 +48,7 @@ def stem(word: str) -> str:
 
 _IRREGULAR = dict(
     pair.split(":")
-    for pair in """went:go gone:go goes:go did:do done:do does:do saw:see seen:see bought:buy brought:bring took:take
+    for pair in """went:go going:go doing:do gone:go goes:go did:do done:do does:do saw:see seen:see bought:buy brought:bring took:take
     taken:take gave:give given:give got:get gotten:get made:make told:tell said:say thought:think found:find lost:lose
     met:meet ran:run won:win began:begin begun:begin wrote:write written:write spoke:speak spoken:speak ate:eat
     eaten:eat drove:drive driven:drive flew:fly left:leave felt:feel kept:keep taught:teach caught:catch chose:choose
