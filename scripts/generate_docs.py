@@ -148,6 +148,18 @@ def vectors() -> str:
     return vectors()
 
 
+def memory() -> str:
+    from memory_figures import quality
+
+    return quality()
+
+
+def memory_signals() -> str:
+    from memory_figures import signals
+
+    return signals()
+
+
 GENERATORS: dict[str, Callable[[], str]] = {
     "errors": errors, "formats": formats, "methods": methods, "reader": reader,
     "contexts": contexts, "verification": verification, "kv": kv,
@@ -155,6 +167,7 @@ GENERATORS: dict[str, Callable[[], str]] = {
     "flows": flows, "flows_busy": flows_busy,
     "encoders": encoders, "encoders_cost": encoders_cost, "vectors": vectors,
     "passkey": passkey, "encoder_types": encoder_types,
+    "memory": memory, "memory_signals": memory_signals,
 }  # fmt: skip
 
 

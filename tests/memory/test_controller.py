@@ -36,8 +36,9 @@ def test_no_memory_is_needed(query: str) -> None:
 
 @pytest.mark.parametrize(
     "query",
-    ["What is my dog's name?", "When did Ann move?", "why?", "and in 2019?", "What did I say about 2+2?", "Thanks! And where"
-     " does she live?", "Translate what I told you yesterday", "dog's name", "What happened on 3 May?"],
+    ["What is my dog's name?", "When did Ann move?", "why?", "and in 2019?", "What did I say about 2+2?",
+     "Thanks! And where does she live?", "Translate what I told you yesterday", "dog's name",
+     "What happened on 3 May?"],
 )  # fmt: skip
 def test_memory_is_needed(query: str) -> None:
     assert needed(query)
