@@ -295,7 +295,7 @@ def _recalled(ranked: Ranked, taken: Sequence[StoredTurn]) -> tuple[Recalled, ..
     """Runs of neighbouring turns, the best first; with each, what it replaces and why it was taken."""
     found = ranked.found
     places = {turn.id: place for place, turn in enumerate(found.turns)}
-    runs = joined(taken, lambda one, two: one.session == two.session and two.id - one.id == 1)
+    runs = joined(taken, found.adjoin)
     several: list[Recalled] = []
     for run in runs:
         best = max(run, key=lambda turn: (found.scores[places[turn.id]], -turn.id))
