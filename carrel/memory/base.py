@@ -162,9 +162,7 @@ class Memory(ABC):
     citation: ClassVar[str] = ""
 
     @abstractmethod
-    def observe(
-        self, text: str, *, speaker: str = "user", said_at: float | datetime | None = None
-    ) -> StoredTurn:
+    def observe(self, text: str, *, speaker: str = "user", said_at: float | datetime | None = None) -> StoredTurn:
         """Keep a turn; it is durable when this returns. Its vector follows in the background."""
 
     @abstractmethod

@@ -1,5 +1,4 @@
-"""BM25 over the turns of one user, in memory: statistics are the user's own, and no word is in any file but its turn's.
-"""
+"""BM25 over the turns of one user, in memory: its statistics are theirs alone, and no file holds a word twice."""
 
 from __future__ import annotations
 

@@ -178,9 +178,7 @@ class TurnIndex:
             wanted *= _OVERSAMPLING
         return []
 
-    def _cosines(
-        self, connection: Connection, queries: Vectors, ids: NDArray[np.int64]
-    ) -> NDArray[np.float64]:
+    def _cosines(self, connection: Connection, queries: Vectors, ids: NDArray[np.int64]) -> NDArray[np.float64]:
         """Exact cosines of turns, ids ascending, with the nearest of the queries; NaN for one without a vector."""
         out = np.full(len(ids), np.nan)
         if self._encoder is not None and len(ids):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Connection, Row
+from sqlalchemy import Connection
 
 from carrel.embeddings.base import Vectors
 from carrel.memory import tables
@@ -146,10 +146,10 @@ def around(connection: Connection, owner: Owner, turn: StoredTurn, reach: int) -
     return found
 
 
-def after(connection: Connection, owner: Owner, id: int) -> Iterable[Row[Any]]:  # noqa: A002
+def after(connection: Connection, owner: Owner, id: int) -> Iterable[tuple[int, float, str]]:  # noqa: A002
     """(id, said_at, text) of the turns observed after one, in the order of their ids."""
     query = "SELECT id, said_at, text FROM memory_turns WHERE user_id=? AND id>? ORDER BY id"
-    return connection.exec_driver_sql(query, (owner.id, id))
+    return ((row[0], row[1], row[2]) for row in connection.exec_driver_sql(query, (owner.id, id)))
 
 
 def ids(connection: Connection, owner: Owner) -> list[int]:
@@ -214,6 +214,15 @@ def insert_vectors(connection: Connection, owner: Owner, encoder: int, of: Seque
     connection.exec_driver_sql(statement, rows)
     mark = "INSERT INTO memory_embedded (user_id, encoder_id, up_to) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET up_to="
     connection.exec_driver_sql(f"{mark}max(up_to, excluded.up_to)", (owner.id, encoder, of[-1]))
+
+
+def drop_outdated_vectors(connection: Connection, owner: Owner, encoder: int) -> None:
+    """Remove the vectors of encoders that nobody has kept up to date since this one has them all."""
+    last = connection.exec_driver_sql("SELECT max(id) FROM memory_turns WHERE user_id=?", (owner.id,)).scalar() or 0
+    query = "SELECT encoder_id FROM memory_embedded WHERE user_id=? AND encoder_id<>? AND up_to<?"
+    for row in connection.exec_driver_sql(query, (owner.id, encoder, last)).all():
+        for table in ("memory_vectors", "memory_embedded"):
+            connection.exec_driver_sql(f"DELETE FROM {table} WHERE user_id=? AND encoder_id=?", (owner.id, row[0]))
 
 
 def vectors_since(connection: Connection, owner: Owner, encoder: int, revision: int) -> Any:

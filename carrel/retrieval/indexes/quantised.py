@@ -127,7 +127,8 @@ class Int8Index(RescoredIndex):
 def int8_codes(vectors: Vectors) -> Codes:
     """(vectors, D) -> a byte for each component; code c stands for ``(c - 128) * code_step(D)``."""
     scaled = np.rint(vectors / code_step(vectors.shape[1]))
-    return (np.clip(scaled, -127, 127) + 128).astype(np.uint8)
+    codes: Codes = (np.clip(scaled, -127, 127) + 128).astype(np.uint8)
+    return codes
 
 
 def code_step(dimension: int) -> float:
