@@ -391,6 +391,6 @@ class Library:
     astream = streaming_twin(stream)
     adocuments = twin(documents)
     adocument = twin(document)
-    awhy = twin(why)
+    amemory, awhy = twin(memory), twin(why)
     adoctor = twin(doctor)
     aclose, __aenter__, __aexit__ = twin(close), twin(__enter__), twin(__exit__)
