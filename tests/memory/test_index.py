@@ -46,7 +46,7 @@ def agrees(memory, source: UserTurns, query: str, limit: int, since: float | Non
     # where scores are equal but for rounding, another turn may stand for one
     for key in ("dense", "lexical"):
         ours, theirs = (
-            sorted((-getattr(each, key) for each in of if not math.isnan(getattr(each, key))))[:limit]
+            sorted(-getattr(each, key) for each in of if not math.isnan(getattr(each, key)))[:limit]
             for of in (found, expected.values())
         )
         assert ours == pytest.approx(theirs, abs=1e-5)

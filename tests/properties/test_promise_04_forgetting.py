@@ -13,7 +13,6 @@ from carrel.library import Library
 from carrel.memory import ConversationMemory, Note, Utterance
 from carrel.memory import notes as noted
 from carrel.memory import turns as stored
-from carrel.testing import HashEncoder
 from tests.properties.test_promise_04_a_delete_is_complete import SECRET, files_with, forget_nothing
 
 fixtures = settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
