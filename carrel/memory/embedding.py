@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from carrel.retrieval.store.store import Store
 
 _TURNS_A_BATCH = 32
+_GATHER_S = 0.02  # after a turn: what follows it comes along, and whoever said it gets on first
+_LINGER_S = 2.0  # without work, before the thread ends
 _TRIES_AFTER_S = (0.5, 2.0, 8.0)  # a batch that fails is tried again so often; then at the next turn
 _WAIT_AT_EXIT_S = 10.0
 _TEXT_VERSION = "turns/1"  # of what carrel.memory.words.embedded_text makes
@@ -77,7 +79,7 @@ class Embedder:
         self._changed = threading.Condition()
         self._waiting: dict[Owner, int] = {}  # how often each was called for
         self._thread: threading.Thread | None = None
-        self._stopping = False
+        self._stopping, self._hurried = False, 0
         _running.add(self)
 
     def wake(self, owner: Owner) -> None:
@@ -86,14 +88,21 @@ class Embedder:
             return
         with self._changed:
             self._waiting[owner] = self._waiting.get(owner, 0) + 1
-            if self._thread is None and not self._stopping:
+            if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="carrel-memory-embedder", daemon=True)
                 self._thread.start()
+            else:
+                self._changed.notify_all()
 
     def wait(self, timeout_s: float | None = None) -> bool:
         """Return when all is embedded, or has failed (see ``failure``); False where the time was too short."""
         with self._changed:
-            return self._changed.wait_for(lambda: self._thread is None, timeout_s)
+            self._hurried += 1
+            self._changed.notify_all()
+            try:
+                return self._changed.wait_for(lambda: not self._waiting, timeout_s)
+            finally:
+                self._hurried -= 1
 
     def stop(self, timeout_s: float | None = _WAIT_AT_EXIT_S) -> None:
         """End after the batch that is being embedded; the next ``wake`` begins anew where it stopped."""
@@ -121,10 +130,15 @@ class Embedder:
             with self._changed:
                 if done and self._waiting.get(owner) == calls:  # else turns came meanwhile
                     del self._waiting[owner]
+                    self._changed.notify_all()
 
     def _next(self) -> tuple[Owner, int] | None:
-        """A user who waits; None, and no thread any more, where there is none."""
+        """A user who waits; None, and no thread any more, where there has been none for a while."""
         with self._changed:
+            if not self._waiting:
+                self._changed.wait_for(lambda: self._waiting or self._stopping, _LINGER_S)
+            if self._waiting and not self._hurried:
+                self._pause(_GATHER_S)
             if self._waiting and not self._stopping:
                 return next(iter(self._waiting.items()))
             self._waiting.clear()
@@ -134,7 +148,7 @@ class Embedder:
 
     def _pause(self, seconds: float) -> None:
         with self._changed:
-            self._changed.wait_for(lambda: self._stopping, seconds)
+            self._changed.wait_for(lambda: self._stopping or self._hurried, seconds)
 
     def _embed_some(self, owner: Owner) -> bool:
         """Embed a batch; True when it was the last."""
@@ -144,14 +158,14 @@ class Embedder:
         if turns:
             vectors = embed(self.encoder, turns)
             with self.writing, self.store.write() as connection:
-                known = _adopt(connection, self.fingerprint, self.encoder)
+                known = adopt(connection, self.fingerprint, self.encoder)
                 stored.insert_vectors(connection, owner, known, [turn.id for turn in turns], vectors)
                 if len(turns) < _TURNS_A_BATCH:
                     stored.drop_outdated_vectors(connection, owner, known)
         return len(turns) < _TURNS_A_BATCH
 
 
-def _adopt(connection: Connection, fingerprint: str, encoder: ChunkEncoder) -> int:
+def adopt(connection: Connection, fingerprint: str, encoder: ChunkEncoder) -> int:
     """Id of the encoder in the store, which learns of it now at the latest."""
     found = stored.encoder_id(connection, fingerprint)
     if found is None:

@@ -15,14 +15,16 @@ from carrel.embeddings.base import Vectors
 from carrel.memory import turns as stored
 from carrel.memory.bm25 import Postings, best_rows, index_terms
 from carrel.memory.turns import Owner
-from carrel.retrieval.indexes.quantised import best_by_codes, code_step, int8_codes
+from carrel.retrieval.indexes.quantised import best_by_codes, int8_codes
 from carrel.retrieval.indexes.vector import products
 
 _DEAD_SHARE = 0.25
 _ROWS_A_BATCH = 2048  # vectors read from the store at a time
 _LEAST_GROWTH = 256  # rows
 _OVERSAMPLING = 4  # vectors read from the store for each nearest turn that is asked for
+_WIDENING = 4  # times as many, where these were not enough
 _MOST_READ = 4096  # and no more than this, however close together they lie
+_MARGIN = 1.25  # of the largest component that has a code over the largest that was seen
 _ID, _SAID, _ALIVE, _CODED, _CODES = range(5)
 
 
@@ -38,9 +40,10 @@ class Found:
 class TurnIndex:
     """Follows one user's turns and holds nothing that the store does not; a row each, in the order of their ids.
 
-    Vectors are kept as a byte a component; those that may be among the nearest are scored again from the store, so
-    that every cosine is exact. None is missed: how far a code can be from its vector is known, and candidates are
-    read until no other can be nearer. (But for ``_MOST_READ``: where more turns than that say nearly the same.)
+    Vectors are kept as a byte a component, of a step that follows the largest component; those that may be among the
+    nearest are scored again from the store, so that every cosine is exact. None is missed: how far a code can be from
+    its vector is known, and candidates are read until no other can be nearer. (But for ``_MOST_READ``: where more
+    turns than that say nearly the same.)
 
     What is forgotten is out of every search from the next ``refresh`` on, in whichever process it was forgotten.
     """
@@ -54,6 +57,7 @@ class TurnIndex:
         self._revision = self._forgotten = self._last = self._count = 0
         self._encoder: int | None = None
         self._error = 0.0  # the largest distance of a vector from its code
+        self._largest = 4 / math.sqrt(self.dimension)  # component that has a code
         self._words = Postings()
         kinds = (np.int64, np.float64, np.bool_, np.bool_)
         self._rows: list[NDArray[Any]] = [np.empty(0, kind) for kind in kinds]
@@ -94,14 +98,23 @@ class TurnIndex:
         for batch in rows.partitions(_ROWS_A_BATCH):
             of = np.fromiter((row[0] for row in batch), np.int64, len(batch))
             vectors = np.frombuffer(b"".join(row[1] for row in batch), "<f4").reshape(len(batch), self.dimension)
-            codes = int8_codes(vectors)
-            meant = (codes.astype(np.float32) - 128) * code_step(self.dimension)
+            largest = float(np.abs(vectors).max())
+            if largest > self._largest:  # all get new codes
+                self._largest, self._error, self._revision = _MARGIN * largest, 0.0, 0
+                rows.close()
+                return self._add_vectors(connection)
+            codes = int8_codes(vectors, self._step)
+            meant = (codes.astype(np.float32) - 128) * np.float32(self._step)
             self._error = max(self._error, float(np.linalg.norm(vectors - meant, axis=1).max()))
             places = np.searchsorted(self._rows[_ID][: self._count], of)
             known = places < self._count
             known[known] = self._rows[_ID][places[known]] == of[known]
             self._rows[_CODES][places[known]] = codes[known]
             self._rows[_CODED][places[known]] = True
+
+    @property
+    def _step(self) -> float:
+        return self._largest / 127
 
     def _drop(self, connection: Connection) -> None:
         """Mask the rows whose turns are gone; begin anew when many are."""
@@ -170,12 +183,12 @@ class TurnIndex:
             else:
                 scores, rows = best_by_codes(codes, vector, wanted, mask)
                 rows.sort()
-                elsewhere = float(scores.min()) * code_step(self.dimension) + self._error
+                elsewhere = float(scores.min()) * self._step + self._error
             exact = np.nan_to_num(self._cosines(connection, vector[None, :], self._rows[_ID][rows]), nan=-2.0)
             order = np.argsort(-exact, kind="stable")[:limit]
             if exact[order[-1]] > elsewhere or wanted >= min(count, _MOST_READ):
                 return [int(row) for row in rows[order]]
-            wanted *= _OVERSAMPLING
+            wanted *= _WIDENING
         return []
 
     def _cosines(self, connection: Connection, queries: Vectors, ids: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -118,22 +118,17 @@ class Int8Index(RescoredIndex):
         super().__init__(scope, encoder_id, dimension, oversampling)
 
     def _rows_of(self, vectors: Vectors) -> tuple[Rows, ...]:
-        return (int8_codes(vectors),)
+        return (int8_codes(vectors, 4 / (127 * math.sqrt(self.dimension))),)
 
     def _candidates(self, query: Vectors, wanted: int, mask: Mask, count: int) -> Ids:
         return best_by_codes(self._rows[0], query, wanted, mask)[1]
 
 
-def int8_codes(vectors: Vectors) -> Codes:
-    """(vectors, D) -> a byte for each component; code c stands for ``(c - 128) * code_step(D)``."""
-    scaled = np.rint(vectors / code_step(vectors.shape[1]))
+def int8_codes(vectors: Vectors, step: float) -> Codes:
+    """(vectors, D) -> a byte for each component: code c stands for ``(c - 128) * step``, and ±127 is the most."""
+    scaled = np.rint(vectors / np.float32(step))
     codes: Codes = (np.clip(scaled, -127, 127) + 128).astype(np.uint8)
     return codes
-
-
-def code_step(dimension: int) -> float:
-    """What a component grows by from one code to the next."""
-    return 4 / (127 * math.sqrt(dimension))
 
 
 def best_by_codes(codes: Codes, query: Vectors, wanted: int, mask: Mask) -> tuple[Vectors, Ids]:
