@@ -89,7 +89,6 @@ class ConversationMemory(Memory):
         self.stream, self.tokenizer, self.generator = stream, tokenizer, generator
         self._source = UserTurns(stream, self.tenant, self.user)
         self._on_close = on_close
-        self._wake()
 
     def _wake(self) -> None:
         """Have turns embedded that are without a vector, after a crash or a change of encoder."""
