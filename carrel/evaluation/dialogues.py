@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
+from carrel.embeddings.base import digest
 from carrel.errors import InputError
 from carrel.evaluation.datasets import _find_file, _Line, _read_lines
 from carrel.memory.base import StoredTurn
@@ -46,6 +47,11 @@ class Dialogue:
     def ends_at(self) -> float:
         """When the last turn was said."""
         return max(turn.said_at for turn in self.turns)
+
+    @property
+    def fingerprint(self) -> str:
+        """Of its turns: equal fingerprints, equal dialogues."""
+        return digest(*(part for turn in self.turns for part in (turn.speaker, turn.text)))
 
 
 def load_dialogue(folder: str | os.PathLike[str]) -> Dialogue:

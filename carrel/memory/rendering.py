@@ -7,7 +7,10 @@ from dataclasses import dataclass, field
 
 from carrel.memory.base import StoredTurn
 from carrel.memory.times import day_of, day_shown, times
+from carrel.memory.words import terms
+from carrel.retrieval.sentences import split_sentences
 from carrel.tokens import Tokenizer
+from carrel.types import Span
 
 SEPARATOR = "\n\n"
 _INDENT = "\n  "
@@ -31,32 +34,80 @@ def plain_line(turn: StoredTurn) -> str:
     return f"{speaker_shown(turn.speaker)}: {said(turn.text)}"
 
 
-def dated_line(turn: StoredTurn) -> str:
-    """The same, with the days that its words mean: ``Ann [yesterday = 7 May 2023]: I went to ...``."""
-    found = [time for time in times(turn.text, turn.said_at) if time.relative][:_DATED]
-    if not found:
-        return plain_line(turn)
-    days = "; ".join(f"{time.words.lower()} = {time.shown()}" for time in found)
-    return f"{speaker_shown(turn.speaker)} [{' '.join(days.split())}]: {said(turn.text)}"
+@dataclass(frozen=True, slots=True)
+class Lines:
+    """How turns are told: ``Ann [yesterday = 7 May 2023]: I went to ...``.
+
+    Parameters
+    ----------
+    dated : whether the days that their words mean are spelled out.
+    until : for turns, by id, that say what is no longer so: when something else was said.
+    limit : turns of more tokens are told by the sentences that have most of ``terms`` (None: every turn whole).
+    """
+
+    tokenizer: Tokenizer
+    dated: bool = False
+    until: Mapping[int, float] = field(default_factory=dict)
+    limit: int | None = None
+    terms: frozenset[str] = frozenset()
+
+    def __call__(self, turn: StoredTurn) -> str:
+        marks: list[str] = []
+        if turn.id in self.until:
+            marks.append(f"until {day_shown(day_of(self.until[turn.id]))}")
+        if self.dated:
+            found = [time for time in times(turn.text, turn.said_at) if time.relative][:_DATED]
+            marks += [f"{' '.join(time.words.lower().split())} = {time.shown()}" for time in found]
+        shown = f" [{'; '.join(marks)}]" if marks else ""
+        text = turn.text if self.limit is None else excerpt(turn.text, self.terms, self.limit, self.tokenizer)
+        return f"{speaker_shown(turn.speaker)}{shown}: {said(text)}"
 
 
-def header(turn: StoredTurn) -> str:
-    """The day on which it was said, a line of its own."""
-    return f"[{day_shown(day_of(turn.said_at))}]"
+def excerpt(text: str, about: frozenset[str], limit: int, tokenizer: Tokenizer) -> str:
+    """The sentences of a text that have most of the terms, in their order, in at most ``limit`` tokens.
+
+    Between sentences that do not follow one another stands an ellipsis; a first sentence that is too long is cut.
+    """
+    if tokenizer.count(text) <= limit:
+        return text
+    spans = split_sentences(text)
+    worth = [len(about & frozenset(terms(text[span.start : span.end]))) for span in spans]
+    kept: list[int] = []
+    for place in sorted(range(len(spans)), key=lambda place: (-worth[place], place)):
+        if tokenizer.count(_joined(text, spans, sorted([*kept, place]))) <= limit:
+            kept.append(place)
+    if not kept:
+        best = spans[max(range(len(spans)), key=lambda place: (worth[place], -place))]
+        return tokenizer.truncate(text[best.start : best.end].strip(), max(1, limit - 1)) + "…"
+    return _joined(text, spans, sorted(kept))
 
 
-def render_turns(turns: Iterable[StoredTurn], line: Line = plain_line, notes: Mapping[int, str] | None = None) -> str:
-    """Turns in the order of time under their days; ``notes`` are lines that follow a turn, by its id."""
+def _joined(text: str, spans: Sequence[Span], kept: Sequence[int]) -> str:
+    """Sentences by their places, an ellipsis wherever something is left out."""
+    parts: list[str] = []
+    last = -1
+    for place in kept:
+        parts += ["…"] if place != last + 1 else []
+        parts.append(text[spans[place].start : spans[place].end].strip())
+        last = place
+    return " ".join([*parts, "…"] if last != len(spans) - 1 else parts)
+
+
+def header(said_at: float) -> str:
+    """The day on which something was said, a line of its own above it."""
+    return f"[{day_shown(day_of(said_at))}]"
+
+
+def render_turns(turns: Iterable[StoredTurn], line: Line = plain_line) -> str:
+    """Turns in the order of time under their days."""
     ordered = sorted(turns, key=lambda turn: (day_of(turn.said_at), turn.session, turn.said_at, turn.id))
     lines: list[str] = []
     day, session = None, None
     for turn in ordered:
         if (day, session) != (day_of(turn.said_at), turn.session):
             day, session = day_of(turn.said_at), turn.session
-            lines.append(header(turn))
+            lines.append(header(turn.said_at))
         lines.append(line(turn))
-        if notes and turn.id in notes:
-            lines.append(notes[turn.id])
     return "\n".join(lines)
 
 
@@ -72,7 +123,6 @@ class Fitting:
     budget: int
     line: Line = plain_line
     taken: list[StoredTurn] = field(default_factory=list)
-    notes: dict[int, str] = field(default_factory=dict)
     spent: int = 0
     _days: set[tuple[object, str]] = field(default_factory=set)
 
@@ -80,7 +130,7 @@ class Fitting:
         """Tokens that the turn would add."""
         cost = self.tokenizer.count(self.line(turn) + "\n")
         if (day_of(turn.said_at), turn.session) not in self._days:
-            cost += self.tokenizer.count(header(turn) + "\n")
+            cost += self.tokenizer.count(header(turn.said_at) + "\n")
         return cost
 
     def take(self, turn: StoredTurn) -> bool:
@@ -97,7 +147,7 @@ class Fitting:
         """The text, and the turns in it, in the order they were taken."""
         kept = list(self.taken)
         while kept:
-            text = render_turns(kept, self.line, self.notes)
+            text = render_turns(kept, self.line)
             if self.tokenizer.count(text) <= self.budget:
                 return text, kept
             kept.pop()

@@ -11,23 +11,23 @@ import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from importlib.resources import files
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from carrel.embeddings.base import TextEncoder, Vectors, unit
 from carrel.memory.base import Candidate, StoredTurn, TurnSource
-from carrel.memory.importance import importance
 from carrel.memory.times import Period, asked_period, times
-from carrel.memory.words import Asked, as_said, asked_people, asked_terms, same_person, terms
+from carrel.memory.words import ASSISTANT, USER, Asked, as_said, asked_people, asked_terms, embedded_text, naming, terms
 
 Floats = NDArray[np.float64]
 SIGNALS: Mapping[str, tuple[str, ...]] = {
     "cosine": ("cosine",),
-    "cosine with the question as told": ("told",),
+    "cosine with the question as told": ("told", "bare"),
     "words": ("bm25", "covered", "covered_rare"),
     "people": ("speaker", "other_speaker", "names_owner"),
     "neighbours": ("before", "after", "window", "covered_window", "replies", "replies_close"),
@@ -73,13 +73,16 @@ _SHOWN = re.compile(r"\(shares a photo|\b(?:here'?s|check (?:it|this) out|take a
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A question, taken apart once for all turns: who, what, when, and its vectors as asked and as told."""
+    """A question, taken apart once for all turns: who, what, when.
+
+    Its vectors are as asked, as its owner would have told it, and the same without a name.
+    """
 
     text: str
     asked: Asked
     terms: tuple[str, ...]
     period: Period | None
-    vectors: Vectors  # (2, dimension)
+    vectors: Vectors  # (3, dimension)
     now: float
 
     @property
@@ -90,13 +93,17 @@ class Question:
     @property
     def vector(self) -> Vectors:
         """(1, dimension): between both, for the search."""
-        return unit(self.vectors.sum(axis=0, keepdims=True))
+        return unit(self.vectors[:2].sum(axis=0, keepdims=True))
 
 
 def question_of(query: str, speakers: Sequence[str], encoder: TextEncoder, now: float) -> Question:
     """Take a question apart; ``speakers`` are those whose turns there are."""
     asked = asked_people(query, speakers)
-    vectors = encoder.encode_queries([query, as_said(query, asked)])
+    bare = as_said(query, asked)
+    told = embedded_text(asked.owner, bare) if asked.owner else bare
+    texts = list(dict.fromkeys((query, told, bare)))
+    made = encoder.encode_queries(texts)
+    vectors = made[[texts.index(text) for text in (query, told, bare)]]
     about = tuple(asked_terms(query, asked.words))
     return Question(query, asked, about, asked_period(query, now), vectors, now)
 
@@ -110,6 +117,7 @@ class Scored:
     features: Floats
     vectors: Vectors
     scores: Floats = field(default_factory=lambda: np.empty(0))
+    weights: Floats = field(default_factory=lambda: np.zeros(len(FEATURES)))
 
     def column(self, name: str) -> Floats:
         """One feature of every turn."""
@@ -134,17 +142,17 @@ def _features(question: Question, turns: Sequence[StoredTurn], vectors: Vectors,
     columns: dict[str, Floats] = {}
     count = len(turns)
     words = [frozenset(terms(turn.text)) for turn in turns]
-    cosines = np.asarray(vectors @ question.vectors.T, np.float64)  # (turns, 2)
-    columns["cosine"], columns["told"] = cosines[:, 0], cosines[:, 1]
+    cosines = np.asarray(vectors @ question.vectors.T, np.float64)  # (turns, 3)
+    columns["cosine"], columns["told"], columns["bare"] = cosines.T
     columns["bm25"] = lexical / max(1e-9, float(lexical.max(initial=0.0)))
     _of_words(columns, question, words)
-    _of_people(columns, question, turns, words)
+    _of_people(columns, question, turns)
     before, after = _beside(turns)
     _of_neighbours(columns, question, turns, words, vectors, before, after)
     _of_sessions(columns, turns)
     _of_times(columns, question, turns)
     _of_kinds(columns, question, turns)
-    columns["importance"] = np.array([turn.importance or importance(turn.text) for turn in turns])
+    columns["importance"] = np.array([turn.importance for turn in turns])
     columns["length"] = np.array([math.log1p(len(turn.text)) / 6 for turn in turns])
     columns["only_asks"] = np.array([float(_only_asks(turn.text)) for turn in turns])
     ages = np.array([max(0.0, question.now - turn.said_at) / _DAY for turn in turns])
@@ -168,14 +176,17 @@ def _of_words(columns: dict[str, Floats], question: Question, words: Sequence[fr
     columns["covered_rare"] = np.array([len(rare & said) / max(1, len(rare)) for said in words])
 
 
-def _of_people(
-    columns: dict[str, Floats], question: Question, turns: Sequence[StoredTurn], words: Sequence[frozenset[str]]
-) -> None:
+def _of_people(columns: dict[str, Floats], question: Question, turns: Sequence[StoredTurn]) -> None:
     owner, people = question.asked.owner, question.asked.people
-    columns["speaker"] = np.array([float(owner is not None and turn.speaker == owner) for turn in turns])
-    columns["other_speaker"] = np.array([float(turn.speaker != owner and turn.speaker in people) for turn in turns])
-    named = [float(owner is not None and any(same_person(word, owner) for word in said)) for said in words]
-    columns["names_owner"] = np.array(named)
+    columns["speaker"] = np.array([float(question.asked.owns(turn.speaker)) for turn in turns])
+    columns["other_speaker"] = np.array(
+        [float(turn.speaker in people and not question.asked.owns(turn.speaker)) for turn in turns]
+    )
+    if owner is None or owner in (USER, ASSISTANT):
+        columns["names_owner"] = np.zeros(len(turns))
+        return
+    search = naming(owner).search
+    columns["names_owner"] = np.array([float(search(turn.text) is not None) for turn in turns])
 
 
 def _beside(turns: Sequence[StoredTurn]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -229,11 +240,13 @@ def _of_sessions(columns: dict[str, Floats], turns: Sequence[StoredTurn]) -> Non
 
 
 def _of_times(columns: dict[str, Floats], question: Question, turns: Sequence[StoredTurn]) -> None:
-    period, wants_time = question.period, bool(_WHEN.search(question.text))
+    period = question.period
+    for name in ("tells_time", "period", "told_time_fits"):
+        columns[name] = np.zeros(len(turns))
+    if not question.wants_time:
+        return
     timed = np.array([float(bool(_TIMED.search(turn.text))) for turn in turns])
-    columns["tells_time"] = timed * wants_time
-    columns["period"] = np.zeros(len(turns))
-    columns["told_time_fits"] = np.zeros(len(turns))
+    columns["tells_time"] = timed * bool(_WHEN.search(question.text))
     if period is None:
         return
     columns["period"] = np.array([period.nearness(turn.said_at, turn.said_at) for turn in turns])
@@ -249,8 +262,9 @@ def _of_kinds(columns: dict[str, Floats], question: Question, turns: Sequence[St
         ("figure", _HOW_MANY, _FIGURE), ("name", _WHO, _NAMED), ("place", _WHERE, _PLACED),
         ("photo", _PHOTO, _SHOWN), ("reason", _WHY, _BECAUSE),
     ):  # fmt: skip
-        wanted = bool(asks.search(question.text))
-        columns[name] = np.array([float(wanted and bool(tells.search(turn.text))) for turn in turns])
+        columns[name] = np.zeros(len(turns))
+        if asks.search(question.text):
+            columns[name] = np.array([float(bool(tells.search(turn.text))) for turn in turns])
 
 
 def _of_hop(columns: dict[str, Floats], question: Question, words: Sequence[frozenset[str]], vectors: Vectors) -> None:
@@ -267,15 +281,32 @@ def _of_hop(columns: dict[str, Floats], question: Question, words: Sequence[froz
 
 
 @lru_cache(maxsize=1)
+def _content() -> Mapping[str, Any]:
+    content: dict[str, Any] = json.loads(files("carrel.memory").joinpath("ranking.json").read_text(encoding="utf-8"))
+    return content
+
+
 def fitted() -> Mapping[str, float]:
     """The weights of the signals, as they were fitted (benchmarks/memory_tuning.py)."""
-    content = files("carrel.memory").joinpath("ranking.json").read_text(encoding="utf-8")
-    weights: dict[str, float] = json.loads(content)["weights"]
+    weights: Mapping[str, float] = _content()["weights"]
     return weights
+
+
+def fitted_on() -> frozenset[str]:
+    """Fingerprints of the dialogues that they were fitted on, so that these are not taken for a test."""
+    return frozenset(_content()["fingerprints"])
 
 
 def scored(described: Scored, weights: Mapping[str, float] | None = None) -> Scored:
     """The turns with a score each: log-odds that a turn is evidence, up to a constant of the question."""
     chosen = fitted() if weights is None else weights
-    values = described.features @ np.array([chosen.get(name, 0.0) for name in FEATURES])
-    return Scored(described.question, described.turns, described.features, described.vectors, values)
+    weighed = np.array([chosen.get(name, 0.0) for name in FEATURES])
+    return replace(described, scores=described.features @ weighed, weights=weighed)
+
+
+def reasons(found: Scored, place: int, most: int = 2) -> str:
+    """The signals that set a turn above the others found, the strongest first; empty where none does."""
+    above = (found.features[place] - found.features.mean(axis=0)) * found.weights
+    told = {name: sum(float(above[FEATURES.index(each)]) for each in own) for name, own in SIGNALS.items()}
+    ranked = sorted((name for name, value in told.items() if value > 0), key=lambda name: -told[name])
+    return ", ".join(ranked[:most])

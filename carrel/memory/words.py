@@ -6,6 +6,7 @@ import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 
 from carrel.retrieval.indexes.lexical import STOPWORDS
 
@@ -13,13 +14,18 @@ WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
 USER, ASSISTANT = "user", "assistant"
 _FIRST_PERSON = re.compile(r"\b(?:i|i['’](?:m|ve|d|ll)|my|me|mine|myself|we|our|us)\b", re.IGNORECASE)
 _SECOND_PERSON = re.compile(r"\b(?:you|you['’](?:re|ve|d|ll)|your|yours)\b", re.IGNORECASE)
-_TO_ME = re.compile(r"\b(?:remind|tell|show|give|help) (?:me|us)\b|\b(?:do|can|could|would|will) you\b", re.IGNORECASE)
+_YOU_SAID = re.compile(
+    r"\byou(?:['’]ve| have| had)? (?:\w+ly )?(?:say|said|tell|told|gave|give|given|recommend\w*|suggest\w*|mention\w*"
+    r"|explain\w*|write|wrote|written|list\w*|propose\w*|advise\w*|call\w*|answer\w*)\b",
+    re.IGNORECASE,
+)
+_REQUEST = re.compile(r"\b(?:remind|tell|show|give|help) (?:me|us)\b|\b(?:can|could|would|will) you\b", re.IGNORECASE)
 _ASKING = frozenset(
     """ago any anything does doing done ever get gets getting go goes going gone got have having kind know like likely
     long make makes making name often one other recently said say says something sort tell thing things time times told
     type types use used want way went""".split()
 )
-_LEAST_NICKNAME = 2
+_LEAST_NICKNAME = 3
 
 
 @lru_cache(maxsize=65536)
@@ -56,7 +62,12 @@ _IRREGULAR = dict(
 
 def terms(text: str) -> list[str]:
     """The stems of a text's words in order, without the commonest words."""
-    return [stem(word) for word in WORD.findall(text) if plain(word) not in STOPWORDS]
+    return [term for term in map(_term, WORD.findall(text)) if term]
+
+
+@lru_cache(maxsize=65536)
+def _term(word: str) -> str:
+    return "" if plain(word) in STOPWORDS else stem(word)
 
 
 def asked_terms(query: str, names: Collection[str] = ()) -> list[str]:
@@ -71,6 +82,10 @@ def plain(word: str) -> str:
     """A word in small letters, without a possessive."""
     word = word.lower().replace("’", "'")
     return word.removesuffix("'s").removesuffix("'")
+
+
+def _about_you(query: str) -> bool:
+    return bool(_SECOND_PERSON.search(query)) and not _FIRST_PERSON.search(query)
 
 
 def same_person(word: str, name: str) -> bool:
@@ -88,6 +103,17 @@ def _nickname(short: str, whole: str) -> bool:
     return len(whole) - len(short) >= 2
 
 
+@lru_cache(maxsize=256)
+def naming(name: str) -> re.Pattern[str]:
+    """Finds a name, a word of it, or a shorter form of one, with a capital letter, in a text."""
+    forms: list[str] = []
+    for part in name.split() or [name]:
+        part = part[:1].upper() + part[1:]
+        forms += [part] + [part[:length] for length in range(len(part) - 2, _LEAST_NICKNAME - 1, -1)]
+    kept = [re.escape(form) for form in forms if form.lower() not in STOPWORDS]
+    return re.compile(rf"\b(?:{'|'.join(kept)})\b" if kept else r"(?!)")
+
+
 @dataclass(frozen=True, slots=True)
 class Asked:
     """Who a question is about.
@@ -96,11 +122,17 @@ class Asked:
     ----------
     people : the speakers that it names, in order; ``owner`` : the one whom the answer is about, where it says so.
     words : the words that named them, as they stand in the question.
+    together : whether it is about all of them ("Ann and Bob", "both").
     """
 
     people: tuple[str, ...] = ()
     owner: str | None = None
     words: tuple[str, ...] = ()
+    together: bool = False
+
+    def owns(self, speaker: str) -> bool:
+        """Whether the answer is to be looked for in what this speaker said."""
+        return speaker == self.owner or (self.together and speaker in self.people)
 
 
 def asked_people(query: str, speakers: Iterable[str]) -> Asked:
@@ -121,13 +153,16 @@ def asked_people(query: str, speakers: Iterable[str]) -> Asked:
                 if owner is None and not word.endswith(("'s", "’s", "'", "’")):
                     owner = name
     if not people and USER in known:
-        rest = _TO_ME.sub(" ", query)
-        if _FIRST_PERSON.search(rest):
-            people[USER] = ""
-        elif _SECOND_PERSON.search(rest) and ASSISTANT in known:
+        rest = _REQUEST.sub(" ", query)
+        if ASSISTANT in known and (_YOU_SAID.search(rest) or _about_you(rest)):
             people[ASSISTANT] = ""
-    found = tuple(people)
-    return Asked(found, owner or (found[0] if found else None), tuple(word for word in people.values() if word))
+        elif _FIRST_PERSON.search(rest):
+            people[USER] = ""
+    found, words = tuple(people), tuple(word for word in people.values() if word)
+    together = len(words) > 1 and any(
+        re.search(rf"\b{re.escape(one)},? and {re.escape(two)}(?!['’\w])", query) for one, two in pairwise(words)
+    )
+    return Asked(found, owner or (found[0] if found else None), words, together)
 
 
 def embedded_text(speaker: str, text: str) -> str:
@@ -148,7 +183,7 @@ _THIRD_POSSESSIVE, _THIRD = re.compile(r"\b(?:her|his|their)\b", re.I), re.compi
 
 
 def as_said(query: str, asked: Asked) -> str:
-    """A question as its owner might have told it: "When did Ann join the choir?" is "Ann: I join the choir".
+    """A question as its owner might have told it: "When did Ann join the choir?" is "I join the choir".
 
     Turns are told in the first person, so that this is closer to them than the question (the idea of HyDE, Gao et al.,
     arXiv 2212.10496, without a model).
@@ -161,4 +196,4 @@ def as_said(query: str, asked: Asked) -> str:
             possessive = word.endswith(("'s", "’s", "'", "’"))
             text = re.sub(rf"\b{re.escape(word)}(?!\w)", "my" if possessive else "I", text)
     text = _THIRD.sub("I", _THIRD_POSSESSIVE.sub("my", text)) if asked.words else text
-    return embedded_text(asked.owner, " ".join(text.split()) or query)
+    return " ".join(text.split()) or query
