@@ -244,7 +244,7 @@ def recalled(
     asked = [questions[place] for place in source.permutation(len(questions))[: count + WARM_UP].tolist()]
     with open_memory(folder, user="ann", session="now", encoder=encoder) as memory:
         filled(memory, said, vectors, size)
-        opening = timed(lambda: memory.recall("hello"))
+        opening = timed(lambda: memory.recall(asked[0]))
         for question in asked[:WARM_UP]:
             memory.recall(question)
         times = [timed(lambda question=question: memory.recall(question)) for question in asked[WARM_UP:]]

@@ -344,11 +344,13 @@ class Library:
             raise DocumentNotFoundError(f"no document has the id {id!r}. See them with: carrel list")
         return found
 
-    def as_tools(self, *, budget: int = 1000, notes: Notes | None = None) -> tuple[Tool, ...]:
+    def as_tools(
+        self, *, budget: int = 1000, notes: Notes | None = None, memory: ConversationMemory | None = None
+    ) -> tuple[Tool, ...]:
         """Search, read, list, remember and recall, for whatever calls functions; keywords: carrel.agents.tools."""
         from carrel.agents.tools import library_tools
 
-        return library_tools(self, budget=budget, notes=notes)
+        return library_tools(self, budget=budget, notes=notes, memory=memory)
 
     def why(self, document_id: str, question: str, **options: Unpack[ContextOptions]) -> Trace:
         """Follow one document through every stage for a question, and say where it fell out."""
@@ -383,14 +385,12 @@ class Library:
     aadd_text = twin(add_text)
     async_folder = twin(sync)  # the rule would make it a keyword of Python
     aremove = twin(remove)
-    apurge = twin(purge)
-    areindex = twin(reindex)
+    apurge, areindex = twin(purge), twin(reindex)
     asearch = twin(search)
     acontext = twin(context)
     aask = twin(ask)
     astream = streaming_twin(stream)
-    adocuments = twin(documents)
-    adocument = twin(document)
+    adocuments, adocument = twin(documents), twin(document)
     amemory, awhy = twin(memory), twin(why)
     adoctor = twin(doctor)
     aclose, __aenter__, __aexit__ = twin(close), twin(__enter__), twin(__exit__)

@@ -25,6 +25,7 @@ from carrel.memory.turns import Owner, Session
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
+    from carrel.agents.signatures import Tool
     from carrel.generation.base import Generator
     from carrel.tokens import Tokenizer
 
@@ -310,6 +311,12 @@ class ConversationMemory(Memory):
 
         with self.stream.embedder.writing:
             purge(self.stream.store)
+
+    def as_tools(self, *, budget: int = 1000) -> tuple[Tool, Tool]:
+        """``recall`` and ``remember``, for whatever calls functions; keyword: carrel.memory.tools."""
+        from carrel.memory.tools import memory_tools
+
+        return memory_tools(self, budget=budget)
 
     # -- ending -------------------------------------------------------------------------------
 
