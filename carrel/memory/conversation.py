@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
@@ -31,9 +32,6 @@ if TYPE_CHECKING:
 
 _TURNS_A_TRANSACTION = 500
 _LONGEST_NAME = 500  # characters of a user, session or speaker
-
-ObserveProgress = Callable[[int], object]
-"""Called with the number of turns that are written so far."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +86,12 @@ class ConversationMemory(Memory):
 
             check_generator(generator)
         self.stream, self.tokenizer, self.generator = stream, tokenizer, generator
+        self._writer = None if generator is None else stream.writer(generator)
         self._source = UserTurns(stream, self.tenant, self.user)
         self._on_close = on_close
 
     def _wake(self) -> None:
-        """Have turns embedded that are without a vector, after a crash or a change of encoder."""
+        """Have turns embedded and read that are not, after a crash or a change of encoder."""
 
         def has_pending(connection: Connection, owner: Owner) -> Owner | None:
             known = stored.encoder_id(connection, self.stream.embedder.fingerprint)
@@ -101,6 +100,10 @@ class ConversationMemory(Memory):
         owner = self._source.read(has_pending, None)
         if owner is not None:
             self.stream.embedder.wake(owner)
+        if self._writer is not None:
+            unread = self._source.read(lambda connection, of: of if noted.unread(connection, of) else None, None)
+            if unread is not None:
+                self._writer.wake(unread)
 
     def in_session(self, session: str) -> ConversationMemory:
         """The same user's memory in another conversation."""
@@ -124,11 +127,13 @@ class ConversationMemory(Memory):
         """
         return self._write([_said(Utterance(text, speaker, said_at))])[0]
 
-    def observe_many(self, said: Iterable[Utterance | str], *, progress: ObserveProgress | None = None) -> list[int]:
+    def observe_many(
+        self, said: Iterable[Utterance | str], *, progress: Callable[[int], object] | None = None
+    ) -> list[int]:
         """Keep many turns in their order, some hundred a transaction; returns their ids.
 
         Utterances that name a session are written to it, the others to this memory's. After an error what is
-        written so far stays.
+        written so far stays. ``progress`` is called with the number of turns that are written.
         """
         if isinstance(said, (str, Utterance)):
             raise InputError("observe_many takes several turns; keep one with observe")
@@ -149,6 +154,8 @@ class ConversationMemory(Memory):
             owner = stored.make_owner(connection, self.tenant, self.user)
             turns = stored.insert(connection, owner, self.session, said, importances)
         self.stream.embedder.wake(owner)
+        if self._writer is not None:
+            self._writer.wake(owner)
         return turns
 
     # -- recalling ----------------------------------------------------------------------------
@@ -221,25 +228,37 @@ class ConversationMemory(Memory):
 
     def status(self) -> MemoryStatus:
         """How many turns there are, how many are still to be embedded, and what failed in the background."""
-        embedder = self.stream.embedder
 
         def run(connection: Connection, owner: Owner) -> MemoryStatus:
             index = self.stream.index(connection, owner)
-            failure = f"{type(embedder.failure).__name__}: {embedder.failure}" if embedder.failure else ""
+            failures = [each.failure for each in (self.stream.embedder, self._writer) if each and each.failure]
             return MemoryStatus(
                 stored.count(connection, owner),
                 len(stored.sessions(connection, owner)),
                 index.pending,
                 len(noted.select(connection, owner, history=True)),
-                failure=failure,
+                noted.unread(connection, owner) if self._writer is not None else 0,
+                "; ".join(f"{type(failure).__name__}: {failure}" for failure in failures),
             )
 
         return self._source.read(run, MemoryStatus(0, 0, 0, 0))
 
     def flush(self, timeout_s: float | None = None) -> bool:
-        """Wait until every turn has its vector; False where that did not come about (see ``status``)."""
-        self._wake()
-        return self.stream.embedder.wait(timeout_s) and self.status().unembedded == 0
+        """Wait until every turn has its vector, and was read by the generator where there is one.
+
+        False where that did not come about (see ``status``).
+        """
+        behind = [each for each in (self.stream.embedder, self._writer) if each is not None]
+        started, done = time.monotonic(), True
+        with ExitStack() as stack:
+            for each in behind:
+                stack.enter_context(each.hurried())
+            self._wake()
+            for each in behind:
+                left = None if timeout_s is None else max(0.0, timeout_s - time.monotonic() + started)
+                done = each.wait(left) and done
+        status = self.status()
+        return done and not status.unembedded and not status.unread
 
     # -- forgetting ---------------------------------------------------------------------------
 

@@ -38,18 +38,22 @@ def matching(connection: Connection, owner: Owner, text: str) -> list[int]:
     ------
     InputError : the text has no words.
     """
-    wanted = _words(text)
-    if not wanted:
+    needle = plain_words(text)
+    if needle == " ":
         raise InputError(f"nothing can match {text!r}: it has no words")
-    needle = f" {' '.join(wanted)} "
-    return [row[0] for row in stored.after(connection, owner, 0) if needle in f" {' '.join(_words(row[2]))} "]
+    return [id for id, _, said in stored.after(connection, owner, 0) if needle in plain_words(said)]  # noqa: A001
 
 
-def _words(text: str) -> list[str]:
+def plain_words(text: str) -> str:
+    """The words of a text, between single spaces, so that words one after another are a part of it.
+
+    Without case and accents; a space alone where there are none.
+    """
     if not text.isascii():
         plain = unicodedata.normalize("NFKD", spaced(text))
         text = "".join(letter for letter in plain if not unicodedata.combining(letter))
-    return [part for word in WORD.findall(text.casefold()) for part in word.replace("’", "'").split("'")]
+    words = (part for word in WORD.findall(text.casefold()) for part in word.replace("’", "'").split("'"))
+    return f" {' '.join(words)} ".replace("  ", " ")
 
 
 def in_session(connection: Connection, owner: Owner, session: str) -> list[int]:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from sqlalchemy import Connection
 
 from carrel.memory import tables
-from carrel.memory.base import Note, NoteKind
+from carrel.memory.base import Note, NoteKind, StoredTurn
 from carrel.memory.turns import Owner, advance
 from carrel.retrieval.store.store import allocate
 
@@ -86,3 +86,39 @@ def remove(connection: Connection, owner: Owner, notes: Iterable[int]) -> None:
 
 def _ids(joined: str) -> tuple[int, ...]:
     return tuple(sorted(int(part) for part in joined.split(",")))
+
+
+# -- which turns a generator has read ---------------------------------------------------------
+
+
+def unread_sessions(connection: Connection, owner: Owner) -> list[tuple[str, int, float]]:
+    """(session, unread turns, when the last of them was said), that with the oldest first."""
+    query = (
+        "SELECT session, count(*), max(said_at) FROM memory_turns WHERE user_id=? AND noted=0"
+        " GROUP BY session ORDER BY min(id)"
+    )
+    return [(row[0], row[1], row[2]) for row in connection.exec_driver_sql(query, (owner.id,))]
+
+
+def unread_turns(connection: Connection, owner: Owner, session: str, limit: int) -> list[StoredTurn]:
+    """The first unread turns of a session, in the order of time."""
+    query = (
+        "SELECT id, session, speaker, text, said_at, importance FROM memory_turns"
+        " WHERE user_id=? AND session=? AND noted=0 ORDER BY said_at, id LIMIT ?"
+    )
+    return [StoredTurn(*row) for row in connection.exec_driver_sql(query, (owner.id, session, limit))]
+
+
+def unread(connection: Connection, owner: Owner, turns: Iterable[int] | None = None) -> int:
+    """How many turns, of some or of all, no generator has read."""
+    query = "SELECT count(*) FROM memory_turns WHERE user_id=? AND noted=0"
+    if turns is None:
+        return int(connection.exec_driver_sql(query, (owner.id,)).scalar_one())
+    query = query.replace("user_id", "+user_id") + " AND id IN (SELECT value FROM json_each(?))"
+    return int(connection.exec_driver_sql(query, (owner.id, json.dumps(list(turns)))).scalar_one())
+
+
+def mark_read(connection: Connection, owner: Owner, turns: Iterable[int]) -> None:
+    """Say that a generator has read these turns."""
+    statement = "UPDATE memory_turns SET noted=1 WHERE +user_id=? AND id IN (SELECT value FROM json_each(?))"
+    connection.exec_driver_sql(statement, (owner.id, json.dumps(list(turns))))

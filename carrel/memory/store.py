@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,10 @@ from carrel.memory.embedding import Embedder
 from carrel.memory.index import TurnIndex
 from carrel.memory.turns import Owner
 from carrel.retrieval.store.store import Store
+
+if TYPE_CHECKING:
+    from carrel.generation.base import Generator
+    from carrel.memory.writing import NoteWriter
 
 MOST_INDEX_BYTES = 512_000_000
 """Of the indexes of all users of a library together: beyond it those that were not asked for longest are dropped."""
@@ -36,6 +40,7 @@ class MemoryStream:
         self.store, self.encoder, self.most_index_bytes = store, encoder, most_index_bytes
         self.embedder = Embedder(store, encoder)
         self._lock = threading.Lock()
+        self._writers: dict[int, NoteWriter] = {}
         self._indexes: OrderedDict[int, TurnIndex] = OrderedDict()
 
     def index(self, connection: Connection, owner: Owner) -> TurnIndex:
@@ -50,6 +55,16 @@ class MemoryStream:
             while len(self._indexes) > 1 and self.index_bytes > self.most_index_bytes:
                 self._indexes.popitem(last=False)
         return found
+
+    def writer(self, generator: Generator) -> NoteWriter:
+        """What has this generator write notes; the store stops it when it closes."""
+        from carrel.memory.writing import NoteWriter
+
+        with self._lock:
+            if id(generator) not in self._writers:
+                self._writers[id(generator)] = NoteWriter(self, generator)
+                self.store.before_closing.append(self._writers[id(generator)].stop)
+            return self._writers[id(generator)]
 
     @property
     def index_bytes(self) -> int:

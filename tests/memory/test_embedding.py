@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from carrel.embeddings.base import ChunkEncoder, Vectors
-from carrel.memory import embedding
+from carrel.memory import background
 from carrel.memory.embedding import embed
 from carrel.memory.words import embedded_text
 from carrel.testing import HashEncoder
@@ -103,7 +103,7 @@ def test_vectors_of_another_encoder_are_never_used(make) -> None:
 
 
 def test_a_failure_is_told_and_tried_again(make, monkeypatch) -> None:
-    monkeypatch.setattr(embedding, "_TRIES_AFTER_S", (0.01, 0.01))
+    monkeypatch.setattr(background, "_TRIES_AFTER_S", (0.01, 0.01))
     encoder = Failing(32)
     with make(encoder=encoder) as memory:
         encoder.failures = 1
