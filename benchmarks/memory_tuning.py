@@ -40,6 +40,7 @@ PENALTIES = (3.0, 10.0, 30.0, 100.0)
 LENGTHS, DIVERSITIES = (0.0, 0.25, 0.5, 0.75), (0.0, 1.0, 2.0)
 SIGN_PENALTIES = (1.0, 3.0, 10.0, 30.0)
 FALSE_ABSTENTIONS = 0.15  # of the answerable questions tuned on; the aim is 20 % of those to come
+WITHIN = 0.02  # of the best abstention, the strongest penalty is taken: there are few questions
 BUDGET = 1000
 _NEWTON_STEPS = 30
 Floats = NDArray[np.float64]
@@ -137,11 +138,11 @@ def fitted_logistic(table: Floats, truth: NDArray[np.bool_], penalty: float) -> 
     return weights[:-1] / spread, float(weights[-1] - (weights[:-1] / spread) @ mean)
 
 
-def recall_of(
+def shares_of(
     cases: Sequence[Case], weights: Mapping[str, Mapping[str, float]], *, length: float = LENGTH,
     diversity: float = DIVERSITY,
-) -> dict[str, float]:  # fmt: skip
-    """The share of evidence within the budget, by kind of question and of all; ``weights`` by dialogue."""
+) -> dict[str, list[float]]:  # fmt: skip
+    """The share of evidence within the budget, question by question; ``weights`` by dialogue."""
     tokenizer = _Counting()
     shares: dict[str, list[float]] = {}
     for case in cases:
@@ -153,7 +154,16 @@ def recall_of(
         share = sum(id in ids for id in case.question.evidence) / len(case.question.evidence)
         for kind in (case.question.kind, "all"):
             shares.setdefault(kind, []).append(share)
-    return {kind: round(float(np.mean(values)), 4) for kind, values in sorted(shares.items())}
+    return shares
+
+
+def recall_of(
+    cases: Sequence[Case], weights: Mapping[str, Mapping[str, float]], *, length: float = LENGTH,
+    diversity: float = DIVERSITY,
+) -> dict[str, float]:  # fmt: skip
+    """The mean of those shares, by kind of question and of all."""
+    found = shares_of(cases, weights, length=length, diversity=diversity)
+    return {kind: round(float(np.mean(values)), 4) for kind, values in sorted(found.items())}
 
 
 class _Counting:
@@ -214,7 +224,8 @@ def tuned_controller(
             odds[where == name] = table[where == name] @ fit + bias
         limit = float(np.quantile(odds[truth], FALSE_ABSTENTIONS))
         tried.append({"penalty": penalty, "abstained_adversarial": round(float(np.mean(odds[~truth] < limit)), 4)})
-    best = max(tried, key=lambda row: (row["abstained_adversarial"], row["penalty"]))
+    least = max(row["abstained_adversarial"] for row in tried) - WITHIN
+    best = max((row for row in tried if row["abstained_adversarial"] >= least), key=lambda row: row["penalty"])
     fit, bias = fitted_logistic(table, truth, best["penalty"])
     limit = float(np.quantile((table @ fit + bias)[truth], FALSE_ABSTENTIONS))
     return {

@@ -154,6 +154,18 @@ def memory_speed() -> str:
     return speed()
 
 
+def memory() -> str:
+    from memory_figures import quality
+
+    return quality()
+
+
+def memory_signals() -> str:
+    from memory_figures import signals
+
+    return signals()
+
+
 GENERATORS: dict[str, Callable[[], str]] = {
     "errors": errors, "formats": formats, "methods": methods, "reader": reader, "memory_speed": memory_speed,
     "contexts": contexts, "verification": verification, "kv": kv,
@@ -161,6 +173,7 @@ GENERATORS: dict[str, Callable[[], str]] = {
     "flows": flows, "flows_busy": flows_busy,
     "encoders": encoders, "encoders_cost": encoders_cost, "vectors": vectors,
     "passkey": passkey, "encoder_types": encoder_types,
+    "memory": memory, "memory_signals": memory_signals,
 }  # fmt: skip
 
 

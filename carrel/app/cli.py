@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 import carrel
-from carrel.app import adding, asking, evaluating, evaluating_kv, flowing, looking, remembering
+from carrel.app import adding, asking, evaluating, evaluating_kv, evaluating_memory, flowing, looking, remembering
 from carrel.app.failing import Command, Commands
 
 app = typer.Typer(
@@ -176,6 +176,15 @@ _COMMANDS: Mapping[str, list[_Entry]] = {
             carrel eval-kv models/llama --output results
             carrel eval-kv models/llama --methods int8,snapkv,paged --budgets 1/4,1/8 --lengths 4096
             carrel eval-kv models/llama --methods all --json > results.json
+            """,
+        ),
+        (
+            "eval-memory",
+            evaluating_memory.evaluate_memory,
+            """
+            carrel eval-memory --data data/dialogues
+            carrel eval-memory --data data/dialogues --dialogues 41,42 --budget 500 --plot memory.svg
+            carrel eval-memory --data data/dialogues --json > memory.json
             """,
         ),
     ],

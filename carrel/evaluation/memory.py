@@ -36,7 +36,7 @@ BASELINES: Mapping[str, str] = {
 }
 ABSTAINS_BELOW = 0.5
 ALL = "all"
-_MOST_MISSES = 24  # turns that do not fit, as in carrel.memory.recalling
+_MOST_MISSES = 12  # turns that do not fit, as in carrel.memory.recalling
 Progress = Callable[[str, int, int], None]
 
 

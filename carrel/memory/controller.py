@@ -55,7 +55,8 @@ def needed(query: str) -> bool:
         return False
     if _THANKS.match(query) or _SUM.match(query):
         return False
-    return not (_TASK.match(query) and not _OF_THE_PAST.search(query))
+    task = _TASK.match(query)
+    return task is None or _OF_THE_PAST.search(query, task.end()) is not None
 
 
 SIGNS: tuple[str, ...] = (

@@ -159,11 +159,14 @@ class TurnIndex:
                 allowed &= said < before
             lexical = self._words.scores(index_terms(query), alive)
             best = best_rows(lexical, allowed, limit)
-            near: dict[int, float] = {}
+            known: dict[int, float] = {}
             for vector in vectors:
-                near.update(dict.fromkeys(self._nearest(connection, vector, limit, allowed & coded, codes), 0.0))
-            rows = np.unique(np.concatenate([best, np.fromiter(near, np.int64, len(near))]))
-            dense = self._cosines(connection, vectors, ids[rows])
+                for row, cosine in self._nearest(connection, vector, limit, allowed & coded, codes):
+                    known[row] = max(cosine, known.get(row, -2.0))
+            rows = np.unique(np.concatenate([best, np.fromiter(known, np.int64, len(known))]))
+            dense = np.array([known.get(row, math.nan) for row in rows.tolist()])
+            unread = np.isnan(dense) if len(vectors) == 1 else np.ones(len(rows), bool)
+            dense[unread] = self._cosines(connection, vectors, ids[rows[unread]])
             if len(vectors) > 1:  # each vector has brought its own nearest
                 order = np.lexsort((rows, -np.nan_to_num(dense, nan=-2.0)))[:limit]
                 kept = np.isin(rows, best)
@@ -173,8 +176,8 @@ class TurnIndex:
 
     def _nearest(
         self, connection: Connection, vector: Vectors, limit: int, mask: NDArray[np.bool_], codes: NDArray[np.uint8]
-    ) -> list[int]:
-        """The rows of the mask that are nearest."""
+    ) -> list[tuple[int, float]]:
+        """The rows of the mask that are nearest, with their cosines."""
         count = int(mask.sum())
         wanted = _OVERSAMPLING * limit
         while limit > 0 and count:
@@ -187,7 +190,7 @@ class TurnIndex:
             exact = np.nan_to_num(self._cosines(connection, vector[None, :], self._rows[_ID][rows]), nan=-2.0)
             order = np.argsort(-exact, kind="stable")[:limit]
             if exact[order[-1]] > elsewhere or wanted >= min(count, _MOST_READ):
-                return [int(row) for row in rows[order]]
+                return [(int(rows[place]), float(exact[place])) for place in order if exact[place] > -2.0]
             wanted *= _WIDENING
         return []
 

@@ -34,7 +34,7 @@ _SPEAKERS_AMONG = 64  # last turns, to know who speaks
 _RECENT_SHARE, _STABLE_SHARE, _SUMMARY_SHARE = 0.3, 0.2, 0.3
 _RECENT_TURNS = 12
 _LEAST_ROOM_TOKENS = 12
-_MOST_MISSES = 24  # turns that did not fit, before the rest is not tried any more
+_MOST_MISSES = 12  # turns that did not fit, before the rest is not tried any more
 _CLAIMING = 40  # best turns in which claims are compared
 _NO_LONGER_SO = 1.0  # what it costs a turn that something else was said since
 _STRONG = 3.0  # log-odds below the best: turns that may well be needed
@@ -167,8 +167,9 @@ def _history(turns: Sequence[Turn]) -> str:
 def _counted(found: Recollection, tokenizer: Tokenizer) -> Recollection:
     """The recollection with its tokens: of the parts together, or one by one, whichever is more."""
     parts = [part for part in (found.stable, _history(found.recent), found.text) if part]
-    whole_text = tokenizer.count(SEPARATOR.join(parts))
-    return replace(found, tokens=max(whole_text, sum(map(tokenizer.count, parts))))
+    counts = list(map(tokenizer.count, parts))
+    whole_text = tokenizer.count(SEPARATOR.join(parts)) if len(parts) > 1 else 0
+    return replace(found, tokens=max(whole_text, sum(counts)))
 
 
 def _recent(last: Sequence[StoredTurn], tokenizer: Tokenizer, room: int) -> list[StoredTurn]:

@@ -20,7 +20,7 @@ Line = Callable[[StoredTurn], str]
 
 def speaker_shown(name: str) -> str:
     """A speaker as a line begins with: on one line, without what would make it another line's beginning."""
-    shown = " ".join(name.split()).replace(":", " ").strip()
+    shown = " ".join(name.replace(":", " ").split())
     return f"\\{shown}" if shown[:1] in ("[", "\\") else shown or "someone"
 
 
@@ -50,8 +50,14 @@ class Lines:
     until: Mapping[int, float] = field(default_factory=dict)
     limit: int | None = None
     terms: frozenset[str] = frozenset()
+    _made: dict[int, str] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __call__(self, turn: StoredTurn) -> str:
+        if turn.id not in self._made:
+            self._made[turn.id] = self._line(turn)
+        return self._made[turn.id]
+
+    def _line(self, turn: StoredTurn) -> str:
         marks: list[str] = []
         if turn.id in self.until:
             marks.append(f"until {day_shown(day_of(self.until[turn.id]))}")
@@ -148,7 +154,7 @@ class Fitting:
         kept = list(self.taken)
         while kept:
             text = render_turns(kept, self.line)
-            if self.tokenizer.count(text) <= self.budget:
+            if getattr(self.tokenizer, "adds_up", False) or self.tokenizer.count(text) <= self.budget:
                 return text, kept
             kept.pop()
         return "", []

@@ -40,6 +40,7 @@ SIGNALS: Mapping[str, tuple[str, ...]] = {
 }
 FEATURES: tuple[str, ...] = tuple(name for names in SIGNALS.values() for name in names)
 _HOP_TURNS = 4
+_WITH_NEIGHBOURS = 80  # turns whose neighbours are looked at too
 _DAY = 86400.0
 _RECENT_DAYS = 30.0
 
@@ -126,9 +127,10 @@ class Scored:
 
 
 def described(question: Question, found: Sequence[Candidate], source: TurnSource) -> Scored:
-    """The features of every turn found and of its neighbours."""
+    """The features of every turn found, and of the neighbours of the most promising."""
     pool = {candidate.turn.id: candidate for candidate in found}
-    beside = [id + step for id in pool for step in (-1, 1) if id + step not in pool]
+    first = sorted(found, key=lambda candidate: (-_promise(candidate), candidate.turn.id))[:_WITH_NEIGHBOURS]
+    beside = [c.turn.id + step for c in first for step in (-1, 1) if c.turn.id + step not in pool]
     for turn in source.turns(sorted(set(beside))):
         pool.setdefault(turn.id, Candidate(turn))
     ordered = [pool[id] for id in sorted(pool)]
@@ -136,6 +138,11 @@ def described(question: Question, found: Sequence[Candidate], source: TurnSource
     vectors = np.nan_to_num(source.vectors([turn.id for turn in turns]))
     lexical = np.array([candidate.lexical for candidate in ordered])
     return Scored(question, turns, _features(question, turns, vectors, lexical), vectors)
+
+
+def _promise(candidate: Candidate) -> float:
+    """A first guess, by which the neighbours of a turn are worth a look."""
+    return (0.0 if math.isnan(candidate.dense) else candidate.dense) + 0.05 * candidate.lexical
 
 
 def _features(question: Question, turns: Sequence[StoredTurn], vectors: Vectors, lexical: Floats) -> Floats:
@@ -290,6 +297,11 @@ def fitted() -> Mapping[str, float]:
     """The weights of the signals, as they were fitted (benchmarks/memory_tuning.py)."""
     weights: Mapping[str, float] = _content()["weights"]
     return weights
+
+
+def penalty() -> float:
+    """What they were fitted with."""
+    return float(_content()["penalty"])
 
 
 def fitted_on() -> frozenset[str]:

@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 
 from carrel.embeddings.base import ChunkEncoder, Vectors
 from carrel.memory import notes as noted
+from carrel.memory import tables
 from carrel.memory import turns as stored
 from carrel.memory.base import Candidate, Note, NoteKind, StoredTurn
 from carrel.memory.embedding import Embedder
@@ -39,6 +40,7 @@ class MemoryStream:
     def __init__(self, store: Store, encoder: ChunkEncoder, most_index_bytes: int = MOST_INDEX_BYTES) -> None:
         self.store, self.encoder, self.most_index_bytes = store, encoder, most_index_bytes
         self.embedder = Embedder(store, encoder)
+        self.has_tables = False
         self._lock = threading.Lock()
         self._writers: dict[int, NoteWriter] = {}
         self._indexes: OrderedDict[int, TurnIndex] = OrderedDict()
@@ -98,7 +100,10 @@ class UserTurns:
     def read(self, call: Callable[[Connection, Owner], R], nothing: R) -> R:
         """What a function reads of the user in one transaction; ``nothing`` where no one spoke yet."""
         with self.stream.store.read() as connection:
-            owner = stored.find_owner(connection, self.tenant, self.user)
+            self.stream.has_tables = self.stream.has_tables or tables.exist(connection)  # they never go
+            if not self.stream.has_tables:
+                return nothing
+            owner = stored.find_owner(connection, self.tenant, self.user, made=True)
             return nothing if owner is None else call(connection, owner)
 
     def search(

@@ -76,8 +76,11 @@ def day_shown(day: date) -> str:
 
 
 def day_of(at: float) -> date:
-    """The day of a time in seconds since 1970 (UTC)."""
-    return (datetime(1970, 1, 1, tzinfo=timezone.utc) + timedelta(seconds=at)).date()
+    """The day of a time in seconds since 1970 (UTC); the first or the last there is for one beyond the calendar."""
+    try:
+        return (datetime(1970, 1, 1, tzinfo=timezone.utc) + timedelta(seconds=at)).date()
+    except OverflowError:
+        return date.min if at < 0 else date.max
 
 
 def _seconds(day: date) -> float:
@@ -273,12 +276,21 @@ _RULES: tuple[_Rule, ...] = (
 )
 
 
+_HINT = re.compile(
+    r"\d{4}|ago\b|day\b|days?\b|night|morning|afternoon|evening|today|tomorrow|week|month|year|back\b|earlier"
+    r"|jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec|spring|summer|autumn|fall|winter",
+    re.IGNORECASE,
+)
+
+
 def times(text: str, said_at: float) -> list[Time]:
     """The times that a text tells, in order, read as of when it was said (seconds since 1970, UTC).
 
     Of readings that overlap, the first rule's counts, the more special ones first. Words that could be anything else
     ("may", "fall", "soon", "recently") are left alone.
     """
+    if not _HINT.search(text):
+        return []
     anchor = day_of(said_at)
     found: list[Time] = []
     taken: list[tuple[int, int]] = []

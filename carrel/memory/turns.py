@@ -41,9 +41,9 @@ class Session:
     last: float
 
 
-def find_owner(connection: Connection, tenant: str, user: str) -> Owner | None:
-    """The user, if anything was ever said by or to them."""
-    if not tables.exist(connection):
+def find_owner(connection: Connection, tenant: str, user: str, *, made: bool = False) -> Owner | None:
+    """The user, if anything was ever said by or to them; ``made`` says that the tables are known to be there."""
+    if not made and not tables.exist(connection):
         return None
     query = "SELECT id FROM memory_users WHERE tenant=? AND user=?"
     found = connection.exec_driver_sql(query, (tenant, user)).scalar()
@@ -53,7 +53,7 @@ def find_owner(connection: Connection, tenant: str, user: str) -> Owner | None:
 def make_owner(connection: Connection, tenant: str, user: str) -> Owner:
     """The user, made when unknown; so are the tables."""
     tables.make(connection)
-    found = find_owner(connection, tenant, user)
+    found = find_owner(connection, tenant, user, made=True)
     if found is not None:
         return found
     new = allocate(connection, tables.users.name, 1)

@@ -48,15 +48,16 @@ def stem(word: str) -> str:
 
 _IRREGULAR = dict(
     pair.split(":")
-    for pair in """went:go gone:go goes:go did:do done:do does:do saw:see seen:see bought:buy brought:bring took:take
-    taken:take gave:give given:give got:get gotten:get made:make told:tell said:say thought:think found:find lost:lose
-    met:meet ran:run won:win began:begin begun:begin wrote:write written:write spoke:speak spoken:speak ate:eat
-    eaten:eat drove:drive driven:drive flew:fly left:leave felt:feel kept:keep taught:teach caught:catch chose:choose
-    chosen:choose broke:break broken:break sold:sell built:build held:hold heard:hear knew:know known:know grew:grow
-    grown:grow drew:draw drawn:draw swam:swim sang:sing sung:sing rode:ride sent:send spent:spend slept:sleep
-    became:become came:come fell:fall fallen:fall wore:wear worn:wear hid:hide stood:stand understood:understand
-    children:child kids:kid wives:wife lives:life mice:mouse feet:foot people:person mom:mother mum:mother dad:father
-    grandma:grandmother grandpa:grandfather photo:picture pic:picture pics:picture photos:picture""".split()
+    for pair in """going:go doing:do went:go gone:go goes:go did:do done:do does:do saw:see seen:see bought:buy
+    brought:bring took:take taken:take gave:give given:give got:get gotten:get made:make told:tell said:say
+    thought:think found:find lost:lose met:meet ran:run won:win began:begin begun:begin wrote:write written:write
+    spoke:speak spoken:speak ate:eat eaten:eat drove:drive driven:drive flew:fly left:leave felt:feel kept:keep
+    taught:teach caught:catch chose:choose chosen:choose broke:break broken:break sold:sell built:build held:hold
+    heard:hear knew:know known:know grew:grow grown:grow drew:draw drawn:draw swam:swim sang:sing sung:sing
+    rode:ride sent:send spent:spend slept:sleep became:become came:come fell:fall fallen:fall wore:wear worn:wear
+    hid:hide stood:stand understood:understand children:child kids:kid wives:wife lives:life mice:mouse feet:foot
+    people:person mom:mother mum:mother dad:father grandma:grandmother grandpa:grandfather photo:picture pic:picture
+    pics:picture photos:picture""".split()
 )
 
 
