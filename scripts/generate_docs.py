@@ -148,6 +148,12 @@ def vectors() -> str:
     return vectors()
 
 
+def memory_speed() -> str:
+    from memory_speed_figures import speed
+
+    return speed()
+
+
 def memory() -> str:
     from memory_figures import quality
 
@@ -161,7 +167,7 @@ def memory_signals() -> str:
 
 
 GENERATORS: dict[str, Callable[[], str]] = {
-    "errors": errors, "formats": formats, "methods": methods, "reader": reader,
+    "errors": errors, "formats": formats, "methods": methods, "reader": reader, "memory_speed": memory_speed,
     "contexts": contexts, "verification": verification, "kv": kv,
     "kv_contexts": kv_contexts, "presses": presses,
     "flows": flows, "flows_busy": flows_busy,
