@@ -7,14 +7,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from carrel.asynchronous import streaming_twin, twin
 from carrel.embeddings.base import ChunkEncoder
 from carrel.errors import DocumentNotFoundError, InputError
 from carrel.inputs import check_kind, check_source, check_text, check_texts, library_folder
 from carrel.modes import DEFAULT_MODE, make_mode
-from carrel.options import AskOptions, ContextOptions, Options, SearchOptions, check_history, check_options
+from carrel.options import AskOptions, ContextOptions, Options, SearchOptions, check_options
 from carrel.pipeline import Pipeline, Trail
 from carrel.retrieval.walk import MAX_FILE_MB
 from carrel.tokens import Tokenizer, shipped_tokenizer
@@ -26,8 +26,6 @@ from carrel.types import (
     IngestReport,
     Metadata,
     Passage,
-    Prompt,
-    SourcesEvent,
 )
 
 if TYPE_CHECKING:
@@ -35,6 +33,8 @@ if TYPE_CHECKING:
 
     from carrel.agents.tools import Notes, Tool
     from carrel.generation.base import Generator
+    from carrel.generation.preparing import Asked
+    from carrel.memory.conversation import ConversationMemory
     from carrel.retrieval.doctor import Check
     from carrel.retrieval.filters import Where
     from carrel.retrieval.indexes.choice import VectorSearch
@@ -285,15 +285,11 @@ class Library:
         """Answer from the documents, with verified citations, or say that they do not answer.
 
         Keywords: those of ``context``; generator, what writes the answer (by default the reader finds it and its
-        sentence is quoted); history, the turns before this question (see ``Answer.turns``).
+        sentence is quoted); history, the turns before this question (see ``Answer.turns``); memory, what is known
+        of the user (see ``memory``), which then keeps question and answer unless remember is False.
         """
         check_options("ask", options, AskOptions)
-        from carrel.generation import replies
-        from carrel.generation.answering import finish
-
-        generator, trail, prompt, context, selected = self._prepare(question, options)
-        completion = replies.complete(generator, prompt)
-        return finish(context, completion, self.document, trail, budget=selected.budget, mode=selected.mode)
+        return self._asked(question, options).answer()
 
     def stream(self, question: str, **options: Unpack[AskOptions]) -> Iterator[Event]:
         """The answer as events: sources, text, citations, usage, always in this order. Keywords as in ``ask``.
@@ -301,26 +297,28 @@ class Library:
         The text is passed on as it comes, before its citations are checked. Between its pieces come the marks of
         each sentence that is finished, where a generator writes marks and cites nothing itself.
         """
-        from carrel.generation.streaming import written
-
         check_options("stream", options, AskOptions)
-        generator, trail, prompt, context, selected = self._prepare(question, options)
-        yield SourcesEvent(context)
-        yield from written(generator, prompt, context, self.document, trail, selected)
+        yield from self._asked(question, options).stream()
 
-    def _prepare(self, question: str, options: AskOptions) -> tuple[Generator, Trail, Prompt, Context, Options]:
+    def _asked(self, question: str, options: AskOptions) -> Asked:
         """What ``ask`` and ``stream`` begin with."""
-        from carrel.generation.answering import built_in, check_generator, context_for
+        from carrel.generation.preparing import passage_options, prepare
 
-        chosen, history = options.get("generator"), check_history(options.get("history", ()))
-        own = ("generator", "history")
-        rest = cast("ContextOptions", {name: value for name, value in options.items() if name not in own})
-        selected = self._options(rest)
-        generator = built_in(self.encoder, self.tokenizer, selected.mode) if chosen is None else check_generator(chosen)
-        trail = Trail(generator.tokenizer)
-        context = context_for(self._pipeline, question, selected, generator, trail, history)
-        prompt = Prompt(context.question, context.passages, history=history)
-        return generator, trail, prompt, context, selected
+        return prepare(self, self._pipeline, question, options, self._options(passage_options(options)))
+
+    def memory(self, *, user: str, session: str = "default", generator: Generator | None = None) -> ConversationMemory:
+        """The memory of a user's conversations, in this library's file; it lasts as long as the library is open.
+
+        Parameters
+        ----------
+        user, session : whose memory, and which conversation. No user reaches another's, nor another tenant's.
+        generator : rewrites follow-up questions and writes notes in the background; needless.
+        """
+        from carrel.memory.conversation import ConversationMemory
+        from carrel.memory.store import stream_of
+
+        stream, own = stream_of(self._store, self.encoder), self.tokenizer
+        return ConversationMemory(stream, own, tenant=self.tenant, user=user, session=session, generator=generator)
 
     # -- looking ------------------------------------------------------------------------------
 
@@ -346,11 +344,13 @@ class Library:
             raise DocumentNotFoundError(f"no document has the id {id!r}. See them with: carrel list")
         return found
 
-    def as_tools(self, *, budget: int = 1000, notes: Notes | None = None) -> tuple[Tool, ...]:
+    def as_tools(
+        self, *, budget: int = 1000, notes: Notes | None = None, memory: ConversationMemory | None = None
+    ) -> tuple[Tool, ...]:
         """Search, read, list, remember and recall, for whatever calls functions; keywords: carrel.agents.tools."""
         from carrel.agents.tools import library_tools
 
-        return library_tools(self, budget=budget, notes=notes)
+        return library_tools(self, budget=budget, notes=notes, memory=memory)
 
     def why(self, document_id: str, question: str, **options: Unpack[ContextOptions]) -> Trace:
         """Follow one document through every stage for a question, and say where it fell out."""
@@ -385,14 +385,12 @@ class Library:
     aadd_text = twin(add_text)
     async_folder = twin(sync)  # the rule would make it a keyword of Python
     aremove = twin(remove)
-    apurge = twin(purge)
-    areindex = twin(reindex)
+    apurge, areindex = twin(purge), twin(reindex)
     asearch = twin(search)
     acontext = twin(context)
     aask = twin(ask)
     astream = streaming_twin(stream)
-    adocuments = twin(documents)
-    adocument = twin(document)
-    awhy = twin(why)
+    adocuments, adocument = twin(documents), twin(document)
+    amemory, awhy = twin(memory), twin(why)
     adoctor = twin(doctor)
     aclose, __aenter__, __aexit__ = twin(close), twin(__enter__), twin(__exit__)

@@ -16,6 +16,7 @@ from carrel.types import Order, Span, Turn
 if TYPE_CHECKING:
     from carrel.compression.base import Pruner
     from carrel.generation.base import Generator
+    from carrel.memory.base import Memory
     from carrel.retrieval.reranking import Reranker
 
 CutoffLike = str | int | Cutoff | None
@@ -87,10 +88,15 @@ class AskOptions(ContextOptions, total=False):
     generator : what writes the answer; by default the reader finds it and its sentence is quoted.
     history : the turns before this question, as ``Answer.turns`` gives them, for a generator that writes. What is
         searched for is the question alone.
+    memory : a carrel.memory.Memory, such as ``library.memory(user="ann")``: what it holds for the question goes into
+        the prompt, within a third of the budget, and a follow-up question is made whole before it is searched for.
+    remember : whether the memory keeps question and answer (it does unless this is False).
     """
 
     generator: Generator | None
     history: Sequence[Turn]
+    memory: Memory | None
+    remember: bool
 
 
 def check_options(call: str, given: Iterable[str], accepted: type) -> None:

@@ -49,6 +49,7 @@ def methods() -> list[Method]:
     from carrel.generation.rules import RuleVerifier
     from carrel.generation.transformers_engine import TransformersGenerator
     from carrel.generation.vllm_engine import VLLMEngine
+    from carrel.memory.conversation import ConversationMemory
     from carrel.reader.methods import ReaderAnswerer, ReaderPruner, ReaderReranker
     from carrel.reader.verifier import ReaderVerifier
     from carrel.retrieval.cross_encoder import CrossEncoderReranker
@@ -75,6 +76,7 @@ def methods() -> list[Method]:
         ("answerer", [ReaderAnswerer]),
         ("generator", generators),
         ("verifier", [ReaderVerifier, RuleVerifier]),
+        ("memory", [ConversationMemory]),
         ("flow", list(FLOWS)),
     ]
     found = [

@@ -154,13 +154,32 @@ def vectors() -> str:
     return vectors()
 
 
+def memory_speed() -> str:
+    from memory_speed_figures import speed
+
+    return speed()
+
+
+def memory() -> str:
+    from memory_figures import quality
+
+    return quality()
+
+
+def memory_signals() -> str:
+    from memory_figures import signals
+
+    return signals()
+
+
 GENERATORS: dict[str, Callable[[], str]] = {
-    "errors": errors, "formats": formats, "methods": methods, "reader": reader,
+    "errors": errors, "formats": formats, "methods": methods, "reader": reader, "memory_speed": memory_speed,
     "contexts": contexts, "verification": verification, "kv": kv,
     "kv_contexts": kv_contexts, "kv_dialogues": kv_dialogues, "presses": presses,
     "flows": flows, "flows_busy": flows_busy,
     "encoders": encoders, "encoders_cost": encoders_cost, "vectors": vectors,
     "passkey": passkey, "encoder_types": encoder_types,
+    "memory": memory, "memory_signals": memory_signals,
 }  # fmt: skip
 
 

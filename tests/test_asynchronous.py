@@ -135,7 +135,8 @@ async def test_a_closed_library_says_so(library) -> None:
         arguments = first.get(name, ["x", "x"] if name == "awhy" else [])
         if name in ("asearch", "acontext", "aask", "astream"):
             arguments = [QUESTION]
-        call = getattr(library, name)(*arguments, **({"id": "x"} if name == "aadd_text" else {}))
+        keywords = {"aadd_text": {"id": "x"}, "amemory": {"user": "x"}}.get(name, {})
+        call = getattr(library, name)(*arguments, **keywords)
         with pytest.raises(StoreClosedError, match="was closed. Open it again with"):
             await (anext(call) if name == "astream" else call)
 

@@ -18,6 +18,7 @@ from carrel.embeddings.base import ChunkEncoder
 from carrel.generation.answerer import Answerer
 from carrel.generation.base import Generator
 from carrel.generation.verification import Verifier
+from carrel.memory.base import Memory
 from carrel.registry import methods
 from carrel.retrieval.cutoff import Cutoff
 from carrel.retrieval.indexes.base import DerivedIndex
@@ -47,6 +48,7 @@ HOMES = (
     "carrel.generation.transformers_engine",
     "carrel.generation.reader",
     "carrel.generation.rules",
+    "carrel.memory.conversation",
     "carrel.reader.methods",
     "carrel.reader.verifier",
     "carrel.retrieval.cross_encoder",
@@ -62,6 +64,7 @@ BASES = {
     "answerer": Answerer,
     "generator": Generator,
     "verifier": Verifier,
+    "memory": Memory,
 }
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from carrel.agents.fitting import part
 from carrel.agents.signatures import DEFAULT_TOKENS, Result, Signature, Tool
 from carrel.errors import BudgetError, DocumentNotFoundError, EmptyQuestionError, InputError
+from carrel.inputs import check_kind
 from carrel.retrieval.merging import keeping, tight
 from carrel.retrieval.packing import SEPARATOR, render
 from carrel.retrieval.sentences import split_sentences
@@ -23,6 +24,7 @@ from carrel.types import Document, Passage
 
 if TYPE_CHECKING:
     from carrel.library import Library
+    from carrel.memory.conversation import ConversationMemory
     from carrel.retrieval.store.documents import DocumentInfo
     from carrel.tokens import Tokenizer
 
@@ -40,7 +42,13 @@ _CHARACTERS_A_TOKEN = 12
 _A_PLACE = 24  # tokens that the line of a passage's place may take, about
 
 
-def library_tools(library: Library, *, budget: int = DEFAULT_TOKENS, notes: Notes | None = None) -> tuple[Tool, ...]:
+def library_tools(
+    library: Library,
+    *,
+    budget: int = DEFAULT_TOKENS,
+    notes: Notes | None = None,
+    memory: ConversationMemory | None = None,
+) -> tuple[Tool, ...]:
     """The tools of a library, for any client that calls functions.
 
     Parameters
@@ -48,13 +56,22 @@ def library_tools(library: Library, *, budget: int = DEFAULT_TOKENS, notes: Note
     budget : the most tokens of what a tool says, counted by the library's tokenizer.
     notes : where ``remember`` keeps notes: a list, by default a new one, or a function; with a function, there is no
         ``recall``.
+    memory : of the user who is served: ``remember`` and ``recall`` are then of what they said, and outlive the run.
 
     Raises
     ------
-    BudgetError : fewer than 128 tokens. InputError : notes that are neither a list nor a function.
+    BudgetError : fewer than 128 tokens. InputError : notes that are neither a list nor a function, or beside a memory.
     """
     if isinstance(budget, bool) or not isinstance(budget, int) or budget < LEAST_TOKENS:
         raise BudgetError(f"what a tool says has room of {LEAST_TOKENS} tokens or more, not {budget!r}")
+    if memory is not None:
+        from carrel.memory.conversation import ConversationMemory
+
+        check_kind("a memory", memory, ConversationMemory)
+        if notes is not None:
+            raise InputError("give either notes or a memory: both have remember and recall")
+        reading = _Reading(library, budget)
+        return (reading.search(), reading.read(), reading.listing(), *memory.as_tools(budget=budget))
     kept: Notes = [] if notes is None else notes
     if not callable(kept) and not isinstance(kept, MutableSequence):
         raise InputError(f"notes are a list that they are kept in, or a function, not {notes!r:.80}")

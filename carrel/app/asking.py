@@ -51,6 +51,8 @@ def ask(
             **given.context_options(search, budget, order, whole),
             "generator": generator,
             "history": (),
+            "memory": None,
+            "remember": True,
         }
         if generator is not None and not as_json:
             if _stream(opened, given.joined(question), options, explain):

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 import carrel
-from carrel.app import adding, asking, evaluating, evaluating_kv, flowing, looking
+from carrel.app import adding, asking, evaluating, evaluating_kv, evaluating_memory, flowing, looking, remembering
 from carrel.app.failing import Command, Commands
 
 app = typer.Typer(
@@ -178,8 +178,64 @@ _COMMANDS: Mapping[str, list[_Entry]] = {
             carrel eval-kv models/llama --methods all --json > results.json
             """,
         ),
+        (
+            "eval-memory",
+            evaluating_memory.evaluate_memory,
+            """
+            carrel eval-memory --data data/dialogues
+            carrel eval-memory --data data/dialogues --dialogues 41,42 --budget 500 --plot memory.svg
+            carrel eval-memory --data data/dialogues --json > memory.json
+            """,
+        ),
     ],
 }
+
+
+_MEMORY: list[_Entry] = [
+    (
+        "observe",
+        remembering.observe,
+        """
+        carrel memory observe "My daughter starts school in August."
+        carrel memory observe --user ann --session monday --speaker assistant "Noted."
+        carrel memory observe --at 2024-05-03 "We moved to Bern."
+        """,
+    ),
+    (
+        "recall",
+        remembering.recall,
+        """
+        carrel memory recall "When does school start?"
+        carrel memory recall "Where did we live last May?" --budget 300 --explain
+        carrel memory recall --user ann "What does she like?" --json
+        """,
+    ),
+    (
+        "list",
+        remembering.list_turns,
+        """
+        carrel memory list --last 20
+        carrel memory list --sessions --user ann
+        carrel memory list --since 2024-05-01 --before 2024-06-01
+        """,
+    ),
+    (
+        "import",
+        remembering.import_turns,
+        """
+        carrel memory import conversation.jsonl --user ann
+        """,
+    ),
+    (
+        "forget",
+        remembering.forget,
+        """
+        carrel memory forget 12 13
+        carrel memory forget --matching "credit card" --dry-run
+        carrel memory forget --everything --user ann --purge --yes
+        """,
+    ),
+]
 
 
 def _paragraphs(text: str) -> str:
@@ -187,11 +243,22 @@ def _paragraphs(text: str) -> str:
     return "\n\n".join(" ".join(paragraph.split()) for paragraph in text.split("\n\n"))
 
 
+def _add(to: typer.Typer, panel: str, entries: list[_Entry]) -> None:
+    for name, function, examples in entries:
+        text = _paragraphs(function.__doc__ or "")
+        to.command(name, cls=Command, rich_help_panel=panel, help=text, epilog=examples)(function)
+
+
 for _panel, _entries in _COMMANDS.items():
-    for _name, _function, _examples in _entries:
-        app.command(
-            _name, cls=Command, rich_help_panel=_panel, help=_paragraphs(_function.__doc__ or ""), epilog=_examples
-        )(_function)
+    _add(app, _panel, _entries)
+memory = typer.Typer(cls=Commands, no_args_is_help=True, rich_markup_mode="rich", add_completion=False)
+_add(memory, "Commands", _MEMORY)
+app.add_typer(
+    memory,
+    name="memory",
+    rich_help_panel="Remember",
+    help="Keep what users say, recall it, and forget it: observe, recall, list, import, forget.",
+)
 
 
 def main() -> None:

@@ -45,7 +45,8 @@ def counted(number: int, what: str) -> str:
     return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
-def _table(*columns: str, right: Sequence[str] = ()) -> Table:
+def make_table(*columns: str, right: Sequence[str] = ()) -> Table:
+    """An empty table in the style of all; numbers stand to the right."""
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold", show_edge=False)
     for column in columns:
         number = column in right
@@ -115,7 +116,7 @@ def _shortened(text: str, most: int) -> str:
 
 def ledger(found: Ledger) -> Group:
     """What every stage took in and gave out, its time and its reason."""
-    table = _table("stage", "in", "out", "tokens", "ms", "reason", right=("in", "out", "tokens", "ms"))
+    table = make_table("stage", "in", "out", "tokens", "ms", "reason", right=("in", "out", "tokens", "ms"))
     for entry in found.entries:
         table.add_row(
             entry.stage,
@@ -201,7 +202,8 @@ def _middle_cut(id: str) -> str:  # noqa: A002
 
 def documents(found: Sequence[DocumentInfo], width: int) -> Table:
     """One line a document: where room is short, it is the title that is cut."""
-    table = _table("document", "title", "characters", "chunks", "changed", right=("characters", "chunks", "changed"))
+    figures = ("characters", "chunks", "changed")
+    table = make_table("document", "title", *figures, right=figures)
     longest = max((len(_middle_cut(shown(info.id))) for info in found), default=0)
     titles = table.columns[1]
     titles.no_wrap, titles.overflow, titles.max_width = True, "ellipsis", max(12, width - longest - _FIGURES_WIDTH)
@@ -304,7 +306,7 @@ def checks(found: Iterable[Check]) -> Table:
 
 def methods(found: Sequence[Method]) -> Table:
     """The methods, by kind."""
-    table = _table("kind", "name", "idea", "source")
+    table = make_table("kind", "name", "idea", "source")
     before = ""
     for method in found:
         kind = "" if method.kind == before else method.kind

@@ -16,6 +16,12 @@ Every command prints one object.
 - doctor: library, ok, checks [{name, ok, message, remedy}]
 - methods: methods [{kind, name, idea, citation}]
 - eval: evaluations [{manifest, budgets, configurations {name: {options, ranking, contexts}}, files}]
+- memory observe: turn {id, session, speaker, text, said_at, importance}
+- memory recall: query, rewritten, needed, answerable, recent [{role, text, passages}], recalled [{turns, score, note,
+  superseded, reason}], stable, text, tokens, budget
+- memory list: user, turns; or conversations [{name, turns, first, last}]; or notes [{id, session, kind, text, turns,
+  said_at, subject}]
+- memory import: user, turns, first, last; memory forget: user, turns, notes, planned, purged
 - a failure: error {type, message}
 
 passages are [{number, document_id, title, source, prefix, page, start, end, text, metadata, scores {dense, lexical,

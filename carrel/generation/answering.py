@@ -22,7 +22,6 @@ from carrel.types import (
     Document,
     Prompt,
     ShortAnswer,
-    Turn,
     UnsupportedMark,
 )
 
@@ -84,9 +83,13 @@ def context_for(
     options: Options,
     generator: Generator,
     trail: Trail,
-    history: tuple[Turn, ...] = (),
+    around: Prompt | None = None,
 ) -> Context:
     """The context of a question, in a budget that leaves room in the generator's window for all else and the reply.
+
+    Parameters
+    ----------
+    around : what the prompt has besides the passages, such as its history.
 
     Raises
     ------
@@ -97,13 +100,13 @@ def context_for(
     window, tokenizer = generator.context_window, generator.tokenizer
     if window is None:
         return pipeline.context(question, options, trail)
-    asked = generator.fixed_tokens(Prompt(question, history=history))
+    asked = generator.fixed_tokens(replace(around or Prompt(question), question=question))
     reply = min(MOST_REPLY_TOKENS, window // 4)
     room = window - asked - reply
     if room >= options.budget:
         return pipeline.context(question, options, trail)
     overflow = ContextOverflowError(
-        f"{generator.name} reads {window:,} tokens (counted by {tokenizer.name}). The question{_turns(history)} has"
+        f"{generator.name} reads {window:,} tokens (counted by {tokenizer.name}). The question{_besides(around)} has"
         f" {asked:,}, {reply:,} are kept for the reply, and what is left cannot hold one sentence with its source."
         " Ask more briefly, or take a generator with a larger window."
     )
@@ -240,8 +243,12 @@ def make_binder(context: Context, mode: str) -> Binder:
     return Binder(context.passages, context.question, verifier)
 
 
-def _turns(history: tuple[Turn, ...]) -> str:
-    return f" with {_counted(len(history), 'turn')} of history" if history else ""
+def _besides(around: Prompt | None) -> str:
+    """What the window holds with the question."""
+    if around is None:
+        return ""
+    history = f" with {_counted(len(around.history), 'turn')} of history" if around.history else ""
+    return f"{history}{' and what was recalled' if around.notes or around.standing else ''}"
 
 
 def _counted(number: int, what: str) -> str:

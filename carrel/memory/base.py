@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import ClassVar, Literal, Protocol
 
 import numpy as np
@@ -36,8 +37,24 @@ class StoredTurn:
 
 
 @dataclass(frozen=True, slots=True)
+class Utterance:
+    """Something said, to be kept: when, in seconds since 1970 or as a datetime (None: now), and in which session.
+
+    An utterance without a session belongs to that of the memory it is given to.
+    """
+
+    text: str
+    speaker: str = "user"
+    said_at: float | datetime | None = None
+    session: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Note:
-    """What a generator, or the memory itself, wrote about turns: a summary of several, or a fact about the user."""
+    """What a generator, or the memory itself, wrote about turns: a summary of several, or a fact about the user.
+
+    A fact has a subject: the latest fact of a subject is what holds, the others are its history.
+    """
 
     id: int
     session: str
@@ -45,6 +62,7 @@ class Note:
     text: str
     turns: tuple[int, ...]
     said_at: float  # of the latest of its turns
+    subject: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +162,7 @@ class Memory(ABC):
     citation: ClassVar[str] = ""
 
     @abstractmethod
-    def observe(self, text: str, *, speaker: str = "user", said_at: float | None = None) -> StoredTurn:
+    def observe(self, text: str, *, speaker: str = "user", said_at: float | datetime | None = None) -> StoredTurn:
         """Keep a turn; it is durable when this returns. Its vector follows in the background."""
 
     @abstractmethod

@@ -19,6 +19,7 @@ from carrel.testing.generators import GeneratorConformance
 from carrel.testing.indexes import DerivedIndexConformance
 from carrel.testing.kv import KVPolicyConformance, SparseAttentionConformance
 from carrel.testing.loaders import LoaderConformance, check_document
+from carrel.testing.memories import MemoryConformance
 from carrel.testing.pruners import PrunerConformance
 from carrel.testing.rerankers import RerankerConformance
 from carrel.testing.retrievers import RetrieverConformance
@@ -37,6 +38,7 @@ __all__ = [
     "HashEncoder",
     "KVPolicyConformance",
     "LoaderConformance",
+    "MemoryConformance",
     "PrunerConformance",
     "RerankerConformance",
     "RetrieverConformance",

@@ -162,6 +162,7 @@ def test_every_method_of_the_registry_is_tried() -> None:
         "reader_worker",
         "rules",
         "cross_encoder",
+        "conversation",  # tests/properties/test_memory_conformance.py
         "provence",
         "openai",
         "vllm",  # in its own environment: tests/slow/test_vllm_engine.py

@@ -29,6 +29,7 @@ from carrel.retrieval.indexes.vector import (
 from carrel.retrieval.store import schema
 from carrel.retrieval.store.store import Scope
 
+Codes = NDArray[np.uint8]
 _READ_AT_ONCE = 2048  # vectors
 _SCANNED_AT_ONCE = 65_536  # rows: their distances stay in the cache of a core
 _REFINED_AT_ONCE = 8192  # rows
@@ -117,24 +118,38 @@ class Int8Index(RescoredIndex):
         super().__init__(scope, encoder_id, dimension, oversampling)
 
     def _rows_of(self, vectors: Vectors) -> tuple[Rows, ...]:
-        scaled = np.rint(vectors * (127 * math.sqrt(self.dimension) / 4))
-        return ((np.clip(scaled, -127, 127) + 128).astype(np.uint8),)
+        return (int8_codes(vectors, 4 / (127 * math.sqrt(self.dimension))),)
 
     def _candidates(self, query: Vectors, wanted: int, mask: Mask, count: int) -> Ids:
-        import faiss
+        return best_by_codes(self._rows[0], query, wanted, mask)[1]
 
-        # the "direct" kinds may turn the query into bytes, too, for which its components are too small
-        quantiser = faiss.ScalarQuantizer(self.dimension, faiss.ScalarQuantizer.QT_8bit_uniform)
-        faiss.copy_array_to_vector(np.array([-128.5, 255], np.float32), quantiser.trained)  # code c stands for c - 128
-        selector = faiss.IDSelectorBitmap(np.packbits(mask, bitorder="little"))
-        scanner = quantiser.select_InvertedListScanner(faiss.METRIC_INNER_PRODUCT, None, True, selector, False)
-        # a heap that FAISS fills: (wanted,), in no order
-        scores, rows = np.full(wanted, -np.inf, np.float32), np.full(wanted, -1, np.int64)
-        scanner.set_query(faiss.swig_ptr(query))
-        scanner.set_list(0, 0.0)  # so that a label is the number of a row
-        pointers = [faiss.swig_ptr(array) for array in (self._rows[0], scores, rows)]
-        scanner.scan_codes(len(mask), pointers[0], None, pointers[1], pointers[2], wanted)
-        return rows
+
+def int8_codes(vectors: Vectors, step: float) -> Codes:
+    """(vectors, D) -> a byte for each component: code c stands for ``(c - 128) * step``, and ±127 is the most."""
+    scaled = np.rint(vectors / np.float32(step))
+    codes: Codes = (np.clip(scaled, -127, 127) + 128).astype(np.uint8)
+    return codes
+
+
+def best_by_codes(codes: Codes, query: Vectors, wanted: int, mask: Mask) -> tuple[Vectors, Ids]:
+    """The ``wanted`` rows of the mask with the largest products, in no order: these in steps of a code, and the rows.
+
+    There must be as many rows in the mask.
+    """
+    import faiss
+
+    # the "direct" kinds may turn the query into bytes, too, for which its components are too small
+    quantiser = faiss.ScalarQuantizer(codes.shape[1], faiss.ScalarQuantizer.QT_8bit_uniform)
+    faiss.copy_array_to_vector(np.array([-128.5, 255], np.float32), quantiser.trained)  # code c stands for c - 128
+    selector = faiss.IDSelectorBitmap(np.packbits(mask, bitorder="little"))
+    scanner = quantiser.select_InvertedListScanner(faiss.METRIC_INNER_PRODUCT, None, True, selector, False)
+    # a heap that FAISS fills: (wanted,), in no order
+    scores, rows = np.full(wanted, -np.inf, np.float32), np.full(wanted, -1, np.int64)
+    scanner.set_query(faiss.swig_ptr(query))
+    scanner.set_list(0, 0.0)  # so that a label is the number of a row
+    pointers = [faiss.swig_ptr(array) for array in (codes, scores, rows)]
+    scanner.scan_codes(len(mask), pointers[0], None, pointers[1], pointers[2], wanted)
+    return scores, rows
 
 
 class BinaryIndex(RescoredIndex):

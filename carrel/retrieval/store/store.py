@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,6 +65,8 @@ class Store:
         if not self.path.exists():
             self._prepare_folder(create)
         self.engine, self._closed = self._engine(), False
+        self.attached: dict[str, object] = {}  # what is to live as long as the store
+        self.before_closing: list[Callable[[], object]] = []
         try:
             with translated(self.path):
                 self._check()
@@ -207,6 +209,8 @@ class Store:
 
     def close(self) -> None:
         """Give back the connections, those in use when they are done; closing twice is fine."""
+        while self.before_closing:
+            self.before_closing.pop()()
         self._closed = True
         self.engine.dispose()
 

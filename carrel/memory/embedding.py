@@ -1,0 +1,96 @@
+"""Vectors for turns, made behind those who speak: a thread that lives while there are turns without one."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+from sqlalchemy import Connection
+
+from carrel.embeddings.base import ChunkEncoder, TextEncoder, Vectors, digest, unit
+from carrel.errors import InputError
+from carrel.memory import turns as stored
+from carrel.memory.background import Background
+from carrel.memory.base import StoredTurn
+from carrel.memory.turns import Owner
+from carrel.memory.words import embedded_text
+from carrel.retrieval.store.store import allocate
+from carrel.types import Chunk, Document
+
+if TYPE_CHECKING:
+    from carrel.retrieval.store.store import Store
+
+_TURNS_A_BATCH = 32
+_TEXT_VERSION = "turns/1"  # of what carrel.memory.words.embedded_text makes
+
+
+def turn_fingerprint(encoder: ChunkEncoder) -> str:
+    """Changes whenever the vectors of turns would: with the encoder, and with the text that is made of a turn."""
+    return digest(encoder.fingerprint, _TEXT_VERSION)
+
+
+def embed(encoder: ChunkEncoder, turns: Sequence[StoredTurn]) -> Vectors:
+    """(turns, dimension), unit length. An encoder that reads documents is given each turn as one; of several vectors
+    of a turn the mean is taken."""
+    texts = [embedded_text(turn.speaker, turn.text) for turn in turns]
+    if isinstance(encoder, TextEncoder):
+        return checked(encoder, encoder.encode_texts(texts), len(texts))
+    items = [(Document(text, id="turn"), [_whole(encoder, text)]) for text in texts]
+    rows = [vectors[0].mean(axis=0) for vectors in encoder.encode_many(items)]
+    return checked(encoder, unit(np.stack(rows)), len(texts))
+
+
+def _whole(encoder: ChunkEncoder, text: str) -> Chunk:
+    return Chunk(0, 0, len(text), text, "", encoder.tokenizer.count(text), None)
+
+
+def checked(encoder: ChunkEncoder, vectors: Vectors, count: int) -> Vectors:
+    """The vectors, if they are as many and as long as they must be."""
+    if vectors.shape != (count, encoder.dimension) or not np.isfinite(vectors).all():
+        raise InputError(
+            f"the encoder {encoder.name} gave vectors of shape {vectors.shape} for {count} texts, or some that are no"
+            f" numbers; ({count}, {encoder.dimension}) was wanted. Open the memory with another encoder."
+        )
+    return vectors
+
+
+class Embedder(Background):
+    """Embeds the turns of a library's users behind the calls that observe them, in batches, the oldest first.
+
+    Attributes
+    ----------
+    writing : held by whoever writes to the store in this process, so that nobody waits by polling.
+    """
+
+    name: ClassVar[str] = "carrel-memory-embedder"
+
+    def __init__(self, store: Store, encoder: ChunkEncoder) -> None:
+        super().__init__(store)
+        self.encoder, self.fingerprint = encoder, turn_fingerprint(encoder)
+        self.writing = threading.RLock()
+
+    def work(self, owner: Owner) -> bool:
+        """Embed a batch; True when it was the last."""
+        with self.store.read() as connection:
+            known = stored.encoder_id(connection, self.fingerprint)
+            turns = stored.pending(connection, owner, known, _TURNS_A_BATCH)
+        if turns:
+            vectors = embed(self.encoder, turns)
+            with self.writing, self.store.write() as connection:
+                known = adopt(connection, self.fingerprint, self.encoder)
+                stored.insert_vectors(connection, owner, known, [turn.id for turn in turns], vectors)
+                if len(turns) < _TURNS_A_BATCH:
+                    stored.drop_outdated_vectors(connection, owner, known)
+        return len(turns) < _TURNS_A_BATCH
+
+
+def adopt(connection: Connection, fingerprint: str, encoder: ChunkEncoder) -> int:
+    """Id of the encoder in the store, which learns of it now at the latest."""
+    found = stored.encoder_id(connection, fingerprint)
+    if found is None:
+        found = allocate(connection, "encoders", 1)
+        statement = "INSERT INTO encoders (id, fingerprint, name, dimension) VALUES (?, ?, ?, ?)"
+        connection.exec_driver_sql(statement, (found, fingerprint, encoder.name, encoder.dimension))
+    return found

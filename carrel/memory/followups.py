@@ -1,0 +1,221 @@
+"""Follow-up questions made whole from what was said before: "and in 2019?", "what about her sister?", "why?".
+
+Rules do it where there is no generator: short forms take over the last question, pronouns without anyone to stand for
+take the name that was last spoken of. A generator is asked where there is one, and believed only if what it says
+is a question of reasonable length.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from carrel.errors import GenerationError
+from carrel.memory.base import StoredTurn
+from carrel.memory.times import times
+from carrel.memory.words import ASSISTANT, USER, WORD, plain
+from carrel.retrieval.indexes.lexical import STOPWORDS
+from carrel.types import Prompt, Turn
+
+if TYPE_CHECKING:
+    from carrel.generation.base import Generator
+
+_LOOKED_AT = 6  # turns before
+_LONGEST_REPLY = 300  # characters more than the query
+_ABOUT = re.compile(
+    r"^\W*(?:(?:and|but|or|so|ok(?:ay)?)[\s,]+)*(?:what|how) about\s+(?P<rest>.+?)[\s?.!]*$"
+    r"|^\W*(?:and|or|but)[\s,]+(?P<fragment>(?!(?:what|when|where|who|whom|whose|why|how|which|did|does|do|is|are|was|were"
+    r"|has|have|had|would|could|can|will|should)\b).+?)[\s?.!]*$",
+    re.IGNORECASE,
+)
+_BARE = re.compile(
+    r"^\W*(?:(?:and|but|so|ok(?:ay)?)[\s,]+)*(?P<word>why|when|where|who|how|how come|how (?:many|much|long|often|old)"
+    r"|since when|with whom|who with|which one|why not)(?: (?:is|was|did) (?:that|it|this|so))?\W*$",
+    re.IGNORECASE,
+)
+_QUESTION_WORD = re.compile(
+    r"^\W*(?:when|where|why|how(?: (?:many|much|long|often|old))?|who|what)\s+"
+    r"(?P<rest>(?:did|does|do|is|are|was|were|has|have|had|would|could|can|will|should)\b.+?)[\s?.!]*$",
+    re.IGNORECASE,
+)
+_LED = re.compile(r"^\W*(?:and|but|so)\b[\s,]*(?=\w)", re.IGNORECASE)
+_PERSON = re.compile(r"\b(?P<p>he|she|him|his|her|hers|himself|herself)\b", re.IGNORECASE)
+_THING = re.compile(r"\b(?:it|its|that one|this one|those|these|there|they|them|their)\b", re.IGNORECASE)
+_NAME = re.compile(r"\b[A-Z][\w'’-]*[a-z]\w*(?:\s+[A-Z][\w'’-]*[a-z]\w*)*")
+_RELATIVE = re.compile(
+    r"\b(?:[Mm]y|[Yy]our|[Hh]is|[Hh]er|[Tt]heir|[Oo]ur|[A-Z]\w+['’]s)\s+(?:\w+\s+)?(?:sister|brother|mother|father|mom|mum|dad|wife|husband"
+    r"|partner|son|daughter|friend|boss|colleague|neighbou?r|aunt|uncle|cousin|grandmother|grandfather|grandma|grandpa"
+    r"|girlfriend|boyfriend|teacher|doctor)\b"
+)
+_PREPOSITIONS = frozenset("in at to from near on for of with by about".split())
+_PLACE = re.compile(r"\b(?:in|at|to|from|near|on|for|of)\s+(?:the\s+)?$", re.IGNORECASE)
+_NO_NAMES = frozenset(
+    """i i'm i've i'd i'll when where who what why how which did does do is are was were has have had
+would could can will should yes no ok okay thanks hi hey hello please tell and but so also the my your monday tuesday
+wednesday thursday friday saturday sunday january february march april may june july august september october november
+december""".split()
+)
+_TASK = (
+    "Rewrite the last question of the conversation as one whole question that can be understood by itself: replace"
+    " pronouns and add what is left out. Keep its language. If it is whole already, repeat it. Reply with the question"
+    " alone."
+)
+
+
+def whole(query: str, before: Sequence[StoredTurn], generator: Generator | None = None) -> str:
+    """The query as it can be looked up by itself; unchanged where it is whole already or nothing was said before.
+
+    Parameters
+    ----------
+    before : the turns before it in its session, in order.
+    generator : rewrites instead of the rules; the rules stand in where it fails or says something useless.
+    """
+    turns = [turn for turn in before if turn.text.strip()]
+    if turns and turns[-1].text.strip() == query.strip():
+        turns.pop()
+    turns = turns[-_LOOKED_AT:]
+    if not turns or not depends(query):
+        return query
+    if generator is not None:
+        written = _written(query, turns, generator)
+        if written is not None:
+            return written
+    return _by_rules(query, turns)
+
+
+def depends(query: str) -> bool:
+    """Whether a query cannot be understood by itself: a short form, or a pronoun with nobody to stand for."""
+    if _BARE.match(query) or _ABOUT.match(query) or _LED.match(query):
+        return True
+    named = _names(query)
+    person, thing = _PERSON.search(query), _THING.search(query)
+    if person and not any(query.find(name) < person.start() for name in named) and not _RELATIVE.search(query):
+        return True
+    return bool(thing) and not named and len(_content(query)) <= 3
+
+
+def _content(text: str) -> list[str]:
+    return [word for word in WORD.findall(text) if plain(word) not in STOPWORDS and plain(word) not in _NO_NAMES]
+
+
+def _names(text: str) -> list[str]:
+    """Capitalised names in order; words that only begin a sentence or ask are none."""
+    found: list[str] = []
+    for match in _NAME.finditer(text):
+        words = match.group().split()
+        while words and plain(words[0]) in STOPWORDS | _NO_NAMES:
+            words.pop(0)
+        if words:
+            found.append(" ".join(words).removesuffix("'s").removesuffix("’s"))
+    return found
+
+
+def _by_rules(query: str, turns: Sequence[StoredTurn]) -> str:
+    asked = next((turn.text.strip() for turn in reversed(turns) if turn.text.rstrip().endswith("?")), "")
+    last = asked or turns[-1].text.strip()
+    last = _last_sentence(last)
+    bare, about = _BARE.match(query), _ABOUT.match(query)
+    if bare:
+        return _reasked(bare["word"], _resolved(last, turns[:-1]))
+    if about:
+        return _exchanged(_resolved(about["rest"] or about["fragment"], turns), last)
+    return _resolved(_LED.sub("", query, count=1), turns)
+
+
+def _last_sentence(text: str) -> str:
+    from carrel.retrieval.sentences import split_sentences
+
+    spans = split_sentences(text)
+    return text[spans[-1].start : spans[-1].end].strip() if spans else text
+
+
+def _reasked(word: str, question: str) -> str:
+    """After "When did Ann join the choir?", "why?" is "Why did Ann join the choir?"."""
+    match = _QUESTION_WORD.match(question)
+    first = word[:1].upper() + word[1:]
+    if match:
+        return f"{first} {match['rest']}?"
+    return f"{first}: {question}"
+
+
+def _exchanged(fragment: str, question: str) -> str:
+    """After a question, "and in 2019?" takes the place of its time, or of its name; else it is added."""
+    body = question.rstrip("?!. ")
+    new, old = times(fragment, 0.0), times(body, 0.0)
+    if new and old:
+        first = old[0]
+        start, word = first.at, re.search(r"(?:\b(?:in|on|at|during)\s+)?$", body[: first.at], re.IGNORECASE)
+        start = word.start() if word and re.match(r"(?:in|on|at|during)\b", fragment, re.IGNORECASE) else start
+        return f"{body[:start]}{fragment}{body[first.at + len(first.words) :]}?"
+    if new:
+        return f"{body} {fragment}?"
+    names = _names(body)
+    is_person = bool(_names(fragment) or _RELATIVE.search(fragment))
+    if is_person and names:
+        place = body.find(names[0])
+        kept = body[:place]
+        opening = fragment.split()[0].lower()
+        if opening in _PREPOSITIONS and kept.lower().rstrip().endswith(f" {opening}"):
+            kept = kept.rstrip()[: -len(opening)]
+        return f"{kept}{fragment}{body[place + len(names[0]) :]}?"
+    return f"{body}, {fragment}?"
+
+
+def _resolved(query: str, turns: Sequence[StoredTurn]) -> str:
+    """Pronouns without anyone before them in the query, replaced by who was spoken of last."""
+    person = _PERSON.search(query)
+    own = _names(query)
+    if person and not any(0 <= query.find(name) < person.start() for name in own):
+        who = _spoken_of(turns)
+        if who:
+            word = person["p"].lower()
+            possessive = word == "his" or (word == "her" and re.match(r"\s+[a-z]", query[person.end() :]) is not None)
+            shown = f"{who}'s" if possessive or word == "hers" else who
+            return f"{query[: person.start()]}{shown}{query[person.end() :]}"
+    if _THING.search(query) and not own and turns:
+        topic = [word for word in _content(_last_sentence(turns[-1].text if len(turns) == 1 else _asked(turns)))][:6]
+        return f"{query.rstrip('?!. ')} ({' '.join(topic)})?" if topic else query
+    return query
+
+
+def _asked(turns: Sequence[StoredTurn]) -> str:
+    return next((turn.text for turn in reversed(turns) if turn.text.rstrip().endswith("?")), turns[-1].text)
+
+
+def _spoken_of(turns: Sequence[StoredTurn]) -> str:
+    """Who was spoken of last: a relative ("my sister") or a name; not whoever was speaking to the other."""
+    for turn in reversed(turns):
+        relative = list(_RELATIVE.finditer(turn.text))
+        names = [
+            name
+            for name in _names(turn.text)
+            if name.lower() not in (turn.speaker.lower(), USER, ASSISTANT)
+            and not _PLACE.search(turn.text[: turn.text.find(name)])
+        ]
+        if names and (not relative or turn.text.rfind(names[-1]) > relative[-1].start()):
+            return names[-1]
+        if relative:
+            found = relative[-1].group()
+            return found if found[:1].isupper() and "'" in found else found[:1].lower() + found[1:]
+    return ""
+
+
+def _written(query: str, turns: Sequence[StoredTurn], generator: Generator) -> str | None:
+    """What the generator makes of it; None where it fails, or where its reply is no question."""
+    history = tuple(Turn("assistant" if turn.speaker == ASSISTANT else "user", _said(turn)) for turn in turns)
+    prompt = Prompt(query, task=_TASK, history=history, max_tokens=100, kind="write")
+    try:
+        reply = generator.complete(prompt).text.strip()
+    except GenerationError:
+        return None
+    lines = [line.strip().strip("\"'“”") for line in reply.splitlines() if line.strip()]
+    if len(lines) != 1 or not WORD.search(lines[0]):
+        return None
+    written = re.sub(r"^(?:rewritten )?question:\s*", "", lines[0], flags=re.IGNORECASE).strip("\"'“”")
+    too_long = len(written) > len(query) + _LONGEST_REPLY
+    return None if too_long or ("?" in query and not written.endswith("?")) else written
+
+
+def _said(turn: StoredTurn) -> str:
+    return turn.text if turn.speaker in (USER, ASSISTANT) else f"{turn.speaker}: {turn.text}"

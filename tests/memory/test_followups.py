@@ -1,0 +1,95 @@
+"""Follow-up questions made whole."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import pytest
+
+from carrel.errors import GenerationError
+from carrel.generation.base import Generator
+from carrel.memory.base import StoredTurn
+from carrel.memory.followups import depends, whole
+from carrel.testing.tokenizers import WordTokenizer
+from carrel.tokens import Tokenizer
+from carrel.types import Completion, Prompt
+
+
+def said(*texts: str) -> list[StoredTurn]:
+    speakers = ("user", "assistant")
+    return [StoredTurn(i, "s", speakers[i % 2], text, float(i)) for i, text in enumerate(texts)]
+
+
+@pytest.mark.parametrize(
+    ("before", "query", "expected"),
+    [
+        (("How many ships came in 2018?", "Forty."), "and in 2019?", "How many ships came in 2019?"),
+        (("Where does Ann live?", "In Oslo."), "What about Bob?", "Where does Bob live?"),
+        (("Where does Ann live?", "In Oslo."), "what about her sister?", "Where does Ann's sister live?"),
+        (("When did Ann join the choir?", "In May."), "why?", "Why did Ann join the choir?"),
+        (("When did Ann join the choir?", "In May."), "Where does she sing?", "Where does Ann sing?"),
+        (("My sister came to visit.", "How nice!"), "Where did I say she works?", "Where did I say my sister works?"),
+        (("What is the capital of Peru?", "Lima."), "and of Chile?", "What is the capital of Chile?"),
+        (("What does a berth cost?", "Nine euros."), "And in winter?", "What does a berth cost, in winter?"),
+    ],
+)  # fmt: skip
+def test_rules(before: tuple[str, ...], query: str, expected: str) -> None:
+    assert whole(query, said(*before)).lower() == expected.lower()
+
+
+@pytest.mark.parametrize(
+    "query", ["When did Ann join the choir?", "What did Ann say about her sister?", "What is my dog called?", "Thanks!"]
+)
+def test_a_whole_question_stays_as_it_is(query: str) -> None:
+    assert not depends(query)
+    assert whole(query, said("Where does Bob live?", "In Lima.")) == query
+
+
+def test_nothing_before_nothing_changed() -> None:
+    assert whole("and in 2019?", []) == "and in 2019?"
+
+
+def test_the_query_itself_is_not_its_own_history() -> None:
+    before = [*said("How many ships came in 2018?", "Forty."), StoredTurn(9, "s", "user", "and in 2019?", 9.0)]
+    assert whole("and in 2019?", before) == "How many ships came in 2019?"
+
+
+class Writer(Generator):
+    """Says what it is told to say, or fails."""
+
+    name: ClassVar[str] = "writer"
+
+    def __init__(self, reply: str | None) -> None:
+        self.reply = reply
+        self.prompts: list[Prompt] = []
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        return WordTokenizer()
+
+    def complete(self, prompt: Prompt) -> Completion:
+        self.prompts.append(prompt)
+        if self.reply is None:
+            raise GenerationError("down")
+        return Completion(self.reply)
+
+
+def test_a_generator_rewrites() -> None:
+    writer = Writer('Question: "How many ships came in 2019?"')
+    before = said("How many ships came in 2018?", "Forty.")
+    assert whole("and in 2019?", before, writer) == "How many ships came in 2019?"
+    assert [turn.text for turn in writer.prompts[0].history] == ["How many ships came in 2018?", "Forty."]
+
+
+@pytest.mark.parametrize(
+    "reply", [None, "", "   ", "Forty-one ships came.", "Sure!\nHere it is:\nwhat?", "x" * 999 + "?"]
+)
+def test_a_useless_reply_falls_back_on_the_rules(reply: str | None) -> None:
+    before = said("How many ships came in 2018?", "Forty.")
+    assert whole("and in 2019?", before, Writer(reply)) == "How many ships came in 2019?"
+
+
+def test_a_whole_question_costs_no_call() -> None:
+    writer = Writer("What?")
+    whole("When did Ann join the choir?", said("Where does Bob live?", "In Lima."), writer)
+    assert writer.prompts == []
