@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from carrel.memory.base import StoredTurn
-from carrel.memory.words import plain
+from carrel.memory.words import plain, terms
 
 _VALUE = (
     r"(?P<value>[^.,;!?\n()]{2,60}?)(?=\s+(?:and|but|because|since|with|last|this|next|yesterday|today|now|these days"
@@ -55,6 +55,16 @@ _FORMS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
                  rf" ?(?:to|on|at|for) {_VALUE}"),
     )
 )  # fmt: skip
+_ASKED = {
+    name: re.compile(rf"\b(?:{words})\b", re.IGNORECASE)
+    for name, words in (
+        ("home", "where|liv(?:e|es|ed|ing)|home|mov(?:e|es|ed|ing)|city|town|country|address|residence|reside"),
+        ("job", r"work\w*|jobs?|employ\w*|career|company|profession|for a living|occupation"),
+        ("age", "old|age|birthday"),
+        ("diet", r"eat\w*|diet|food|cook\w*|meals?|vegetarian|vegan|meat"),
+        ("relationship", r"single|married|relationship|partner|dat(?:e|es|ing)|husband|wife|status|engaged|divorced"),
+    )
+}
 _NO_NAMES = frozenset("i we they he she it this that there who what where".split())
 
 
@@ -90,20 +100,34 @@ def _is_asked(text: str, end: int) -> bool:
     return stop is not None and stop.group() == "?"
 
 
-def superseded(turns: Iterable[StoredTurn]) -> dict[int, list[StoredTurn]]:
-    """For a turn that says what counts now, by its id: the turns that said otherwise before, the latest first."""
+@dataclass(frozen=True, slots=True)
+class Superseded:
+    """A turn that says of something what is no longer so: since the claim ``by``."""
+
+    turn: StoredTurn
+    by: Claim
+
+
+def superseded(turns: Iterable[StoredTurn]) -> list[Superseded]:
+    """The turns that say otherwise than a later one of the same thing; those of a thing together, the latest first."""
     by_topic: dict[tuple[str, str], list[Claim]] = {}
     for turn in turns:
         for claim in claims(turn):
             by_topic.setdefault((claim.subject, claim.attribute), []).append(claim)
-    found: dict[int, list[StoredTurn]] = {}
+    found: list[Superseded] = []
     for told in by_topic.values():
         ordered = sorted(told, key=lambda claim: (claim.turn.said_at, claim.turn.id))
         latest = ordered[-1]
         older = {
             c.turn.id: c.turn for c in reversed(ordered) if c.value != latest.value and c.turn.id != latest.turn.id
         }
-        if older:
-            known = found.setdefault(latest.turn.id, [])
-            known += [turn for turn in older.values() if turn not in known]
+        found += [Superseded(turn, latest) for turn in older.values()]
     return found
+
+
+def concerns(query: str, attribute: str) -> bool:
+    """Whether a question is about what a claim is about."""
+    pattern = _ASKED.get(attribute)
+    if pattern is not None:
+        return pattern.search(query) is not None
+    return bool(frozenset(terms(attribute)) & frozenset(terms(query)))

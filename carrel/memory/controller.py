@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from carrel.memory.claims import claims, concerns
 from carrel.memory.scoring import FEATURES, SIGNALS, Floats, Scored
 from carrel.memory.words import ASSISTANT, USER, WORD, asked_terms
 
@@ -62,6 +63,8 @@ def needed(query: str) -> bool:
 SIGNS: tuple[str, ...] = (
     "mass_of_others", "others_ahead", "others_cover_more", "others_nearer", "covered",
 )  # fmt: skip
+_UNLIKE, _NEVER_SAID = 0.3, 0.25  # a cosine below which, without one common word, nothing was said of it
+_CLAIMING = 16  # best turns in which a claim may answer
 _COMPARED = 3  # best turns of each side
 
 
@@ -107,6 +110,13 @@ def _without_people(found: Scored) -> Floats:
     return np.asarray(left + weight * found.column("bare"), np.float64)
 
 
+def _is_claimed(found: Scored) -> bool:
+    """Whether one of the best turns tells, in other words, of what is asked: "I moved to York" of where one lives."""
+    best = np.argsort(-found.scores, kind="stable")[:_CLAIMING]
+    query = found.question.text
+    return any(concerns(query, claim.attribute) for place in best for claim in claims(found.turns[place]))
+
+
 @lru_cache(maxsize=1)
 def fitted() -> Mapping[str, Any]:
     """The weights of the signs, with the share of answerable questions that they were calibrated on."""
@@ -117,6 +127,7 @@ def fitted() -> Mapping[str, Any]:
 def answerable(found: Scored) -> float:
     """The probability that the turns hold the answer, 0 to 1; 0.5 is where to abstain.
 
+    Where no turn has a word of the question and none is near it, no model is needed to say so.
     A query without a word to look for is answered from what is recent: 1.
     """
     if not found.turns:
@@ -125,5 +136,7 @@ def answerable(found: Scored) -> float:
         return 1.0
     weights = fitted()["weights"]
     told = signs(found)
+    if told["covered"] == 0.0 and float(found.column("bare").max()) < _UNLIKE and not _is_claimed(found):
+        return _NEVER_SAID
     logit = float(fitted()["bias"]) + sum(float(weights.get(name, 0.0)) * told[name] for name in SIGNS)
     return 1 / (1 + math.exp(-max(-30.0, min(30.0, logit))))

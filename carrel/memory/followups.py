@@ -48,6 +48,7 @@ _RELATIVE = re.compile(
     r"|partner|son|daughter|friend|boss|colleague|neighbou?r|aunt|uncle|cousin|grandmother|grandfather|grandma|grandpa"
     r"|girlfriend|boyfriend|teacher|doctor)\b"
 )
+_PREPOSITIONS = frozenset("in at to from near on for of with by about".split())
 _PLACE = re.compile(r"\b(?:in|at|to|from|near|on|for|of)\s+(?:the\s+)?$", re.IGNORECASE)
 _NO_NAMES = frozenset(
     """i i'm i've i'd i'll when where who what why how which did does do is are was were has have had
@@ -153,7 +154,11 @@ def _exchanged(fragment: str, question: str) -> str:
     is_person = bool(_names(fragment) or _RELATIVE.search(fragment))
     if is_person and names:
         place = body.find(names[0])
-        return f"{body[:place]}{fragment}{body[place + len(names[0]) :]}?"
+        kept = body[:place]
+        opening = fragment.split()[0].lower()
+        if opening in _PREPOSITIONS and kept.lower().rstrip().endswith(f" {opening}"):
+            kept = kept.rstrip()[: -len(opening)]
+        return f"{kept}{fragment}{body[place + len(names[0]) :]}?"
     return f"{body}, {fragment}?"
 
 

@@ -12,10 +12,11 @@ import numpy as np
 from carrel.errors import EmptyQuestionError, InputError
 from carrel.memory import controller
 from carrel.memory.base import Note, Recalled, Recollection, StoredTurn, TurnSource
-from carrel.memory.claims import superseded
+from carrel.memory.claims import Superseded, concerns, superseded
 from carrel.memory.followups import whole
 from carrel.memory.rendering import SEPARATOR, Fitting, Line, Lines, header, joined, said
 from carrel.memory.scoring import Floats, Scored, described, question_of, reasons, scored
+from carrel.memory.times import day_of, day_shown
 from carrel.memory.words import ASSISTANT
 from carrel.types import Turn
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from carrel.tokens import Tokenizer
 
 SEARCHED = 100  # turns by cosine, and as many by BM25
-LENGTH, DIVERSITY = 0.5, 1.0  # chosen in benchmarks/memory_tuning.py
+LENGTH, DIVERSITY, WITHIN = 0.5, 1.0, 8.0  # chosen in benchmarks/memory_tuning.py
 READ, READ_WEIGHT = 16, 0.4  # turns that the reader reads, and what its relevance counts; chosen likewise
 _SHORT = 20  # characters that a turn costs besides its own
 _SPEAKERS_AMONG = 64  # last turns, to know who speaks
@@ -46,16 +47,24 @@ _ONCE = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Ranked:
-    """Turns with their scores; ``older`` are, for a turn by its id, those that said otherwise before."""
+    """Turns with their scores, and those among them that say what is no longer so."""
 
     found: Scored
-    older: Mapping[int, Sequence[StoredTurn]]
+    superseded: Sequence[Superseded] = ()
 
     @property
-    def until(self) -> dict[int, float]:
-        """When something else was said, for each turn that is no longer so."""
-        latest = {turn.id: turn for turn in self.found.turns}
-        return {old.id: latest[id].said_at for id, several in self.older.items() for old in several}
+    def until(self) -> dict[int, str]:
+        """For a turn by its id, what of it is no longer so, and since when: "home until 6 June 2023"."""
+        told: dict[int, list[str]] = {}
+        for old in self.superseded:
+            told.setdefault(old.turn.id, []).append(
+                f"{old.by.attribute} until {day_shown(day_of(old.by.turn.said_at))}"
+            )
+        return {id: "; ".join(dict.fromkeys(several)) for id, several in told.items()}
+
+    def older(self, id: int) -> list[StoredTurn]:  # noqa: A002
+        """The turns that a turn replaces."""
+        return [old.turn for old in self.superseded if old.by.turn.id == id]
 
 
 def recollect(
@@ -127,16 +136,14 @@ def rank(
 def _resolved(found: Scored) -> Ranked:
     best = np.argsort(-found.scores, kind="stable")[:_CLAIMING]
     older = superseded(found.turns[place] for place in best)
-    if not older:
-        return Ranked(found, {})
     places = {turn.id: place for place, turn in enumerate(found.turns)}
     scores = found.scores.copy()
-    asks_for_both = bool(_ONCE.search(found.question.text))
-    for id, several in older.items():
-        replaced = [places[turn.id] for turn in several]
-        scores[places[id]] = max(scores[places[id]], *scores[replaced])
-        if not asks_for_both:
-            scores[replaced] -= _NO_LONGER_SO
+    query = found.question.text
+    for old in older:
+        if concerns(query, old.by.attribute):
+            one, other = places[old.turn.id], places[old.by.turn.id]
+            scores[other] = max(scores[other], scores[one])
+            scores[one] -= 0.0 if _ONCE.search(query) else _NO_LONGER_SO
     return Ranked(replace(found, scores=scores), older)
 
 
@@ -257,11 +264,13 @@ def chosen(
     line: Line | None = None,
     length: float = LENGTH,
     diversity: float = DIVERSITY,
+    within: float = WITHIN,
 ) -> tuple[str, list[StoredTurn]]:
     """The best turns that fit, rendered, and in the order in which they were taken.
 
     Greedy, by score less ``length`` times the logarithm of a turn's length, less ``diversity`` times its greatest
-    cosine with what was taken (maximal marginal relevance, Carbonell and Goldstein, SIGIR 1998).
+    cosine with what was taken (maximal marginal relevance, Carbonell and Goldstein, SIGIR 1998). It ends where the
+    score is ``within`` below the best, so that a question with one answer does not fill the budget.
     """
     if line is None:
         line = Lines(tokenizer, dated=found.question.wants_time)
@@ -269,6 +278,7 @@ def chosen(
     lengths = np.array([len(turn.text) for turn in found.turns], float)
     worth: Floats = found.scores - length * np.log(lengths + _SHORT)
     left = np.array([turn.id not in without for turn in found.turns], bool)
+    left &= found.scores >= found.scores.max(initial=-np.inf) - within
     alike = np.zeros(len(found.turns))
     misses = 0
     while left.any() and misses <= _MOST_MISSES and fitting.budget - fitting.spent >= _LEAST_ROOM_TOKENS:
@@ -285,11 +295,11 @@ def _recalled(ranked: Ranked, taken: Sequence[StoredTurn]) -> tuple[Recalled, ..
     """Runs of neighbouring turns, the best first; with each, what it replaces and why it was taken."""
     found = ranked.found
     places = {turn.id: place for place, turn in enumerate(found.turns)}
-    runs = joined(taken, lambda one, two: one.session == two.session and two.id - one.id == 1)
+    runs = joined(taken, found.adjoin)
     several: list[Recalled] = []
     for run in runs:
         best = max(run, key=lambda turn: (found.scores[places[turn.id]], -turn.id))
-        older = [old for turn in run for old in ranked.older.get(turn.id, ())]
+        older = [old for turn in run for old in ranked.older(turn.id)]
         score = float(found.scores[places[best.id]])
         several.append(Recalled(tuple(run), score, None, tuple(older), reasons(found, places[best.id])))
     return tuple(sorted(several, key=lambda each: (-each.score, each.turns[0].id)))

@@ -41,13 +41,13 @@ class Lines:
     Parameters
     ----------
     dated : whether the days that their words mean are spelled out.
-    until : for turns, by id, that say what is no longer so: when something else was said.
+    until : for turns, by id, that say what is no longer so: of what, and until when.
     limit : turns of more tokens are told by the sentences that have most of ``terms`` (None: every turn whole).
     """
 
     tokenizer: Tokenizer
     dated: bool = False
-    until: Mapping[int, float] = field(default_factory=dict)
+    until: Mapping[int, str] = field(default_factory=dict)
     limit: int | None = None
     terms: frozenset[str] = frozenset()
     _made: dict[int, str] = field(default_factory=dict, init=False, repr=False, compare=False)
@@ -60,7 +60,7 @@ class Lines:
     def _line(self, turn: StoredTurn) -> str:
         marks: list[str] = []
         if turn.id in self.until:
-            marks.append(f"until {day_shown(day_of(self.until[turn.id]))}")
+            marks.append(self.until[turn.id])
         if self.dated:
             found = [time for time in times(turn.text, turn.said_at) if time.relative][:_DATED]
             marks += [f"{' '.join(time.words.lower().split())} = {time.shown()}" for time in found]

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from importlib.resources import files
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,7 @@ SIGNALS: Mapping[str, tuple[str, ...]] = {
 }
 FEATURES: tuple[str, ...] = tuple(name for names in SIGNALS.values() for name in names)
 _HOP_TURNS = 4
+_LOOKED_AROUND = 12  # turns whose neighbours are asked for one by one, where sessions run side by side
 _WITH_NEIGHBOURS = 80  # turns whose neighbours are looked at too
 _DAY = 86400.0
 _RECENT_DAYS = 30.0
@@ -119,6 +121,11 @@ class Scored:
     vectors: Vectors
     scores: Floats = field(default_factory=lambda: np.empty(0))
     weights: Floats = field(default_factory=lambda: np.zeros(len(FEATURES)))
+    follows: Mapping[int, int] = field(default_factory=dict)
+
+    def adjoin(self, one: StoredTurn, two: StoredTurn) -> bool:
+        """Whether a turn follows another in its session, with nothing between."""
+        return one.session == two.session and self.follows.get(two.id, two.id - 1) == one.id
 
     def column(self, name: str) -> Floats:
         """One feature of every turn."""
@@ -133,11 +140,30 @@ def described(question: Question, found: Sequence[Candidate], source: TurnSource
     beside = [c.turn.id + step for c in first for step in (-1, 1) if c.turn.id + step not in pool]
     for turn in source.turns(sorted(set(beside))):
         pool.setdefault(turn.id, Candidate(turn))
+    follows = _across(first[:_LOOKED_AROUND], pool, source)
     ordered = [pool[id] for id in sorted(pool)]
     turns = tuple(candidate.turn for candidate in ordered)
     vectors = np.nan_to_num(source.vectors([turn.id for turn in turns]))
     lexical = np.array([candidate.lexical for candidate in ordered])
-    return Scored(question, turns, _features(question, turns, vectors, lexical), vectors)
+    return Scored(question, turns, _features(question, turns, vectors, lexical, follows), vectors, follows=follows)
+
+
+def _across(first: Sequence[Candidate], pool: dict[int, Candidate], source: TurnSource) -> Mapping[int, int]:
+    """The turn that each follows in its session, by id, where others were observed in between.
+
+    That is so in conversations that go on side by side, and where a turn was forgotten. Ids one apart need no look.
+    """
+    follows: dict[int, int] = {}
+    for candidate in first:
+        turn = candidate.turn
+        near = (pool.get(turn.id + step) for step in (-1, 1))
+        if any(each is not None and each.turn.session == turn.session for each in near):
+            continue
+        for one, two in pairwise(source.around(turn.id, 1)):
+            follows[two.id] = one.id
+            for each in (one, two):
+                pool.setdefault(each.id, Candidate(each))
+    return follows
 
 
 def _promise(candidate: Candidate) -> float:
@@ -145,7 +171,9 @@ def _promise(candidate: Candidate) -> float:
     return (0.0 if math.isnan(candidate.dense) else candidate.dense) + 0.05 * candidate.lexical
 
 
-def _features(question: Question, turns: Sequence[StoredTurn], vectors: Vectors, lexical: Floats) -> Floats:
+def _features(
+    question: Question, turns: Sequence[StoredTurn], vectors: Vectors, lexical: Floats, follows: Mapping[int, int]
+) -> Floats:
     columns: dict[str, Floats] = {}
     count = len(turns)
     words = [frozenset(terms(turn.text)) for turn in turns]
@@ -154,7 +182,7 @@ def _features(question: Question, turns: Sequence[StoredTurn], vectors: Vectors,
     columns["bm25"] = lexical / max(1e-9, float(lexical.max(initial=0.0)))
     _of_words(columns, question, words)
     _of_people(columns, question, turns)
-    before, after = _beside(turns)
+    before, after = _beside(turns, follows)
     _of_neighbours(columns, question, turns, words, vectors, before, after)
     _of_sessions(columns, turns)
     _of_times(columns, question, turns)
@@ -196,14 +224,15 @@ def _of_people(columns: dict[str, Floats], question: Question, turns: Sequence[S
     columns["names_owner"] = np.array([float(search(turn.text) is not None) for turn in turns])
 
 
-def _beside(turns: Sequence[StoredTurn]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _beside(turns: Sequence[StoredTurn], follows: Mapping[int, int]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The place of the turn before and after each, in its session; -1 where that was not found."""
     before = np.full(len(turns), -1)
     after = np.full(len(turns), -1)
-    for place in range(1, len(turns)):
-        one, two = turns[place - 1], turns[place]
-        if one.session == two.session and two.id - one.id == 1:
-            before[place], after[place - 1] = place - 1, place
+    places = {turn.id: place for place, turn in enumerate(turns)}
+    for place, turn in enumerate(turns):
+        last = places.get(follows.get(turn.id, turn.id - 1), -1)
+        if last >= 0 and turns[last].session == turn.session:
+            before[place], after[last] = last, place
     return before, after
 
 

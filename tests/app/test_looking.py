@@ -95,7 +95,7 @@ def test_help_names_the_exit_codes(run, tmp_path: Path, arguments) -> None:
 
 @pytest.mark.parametrize(
     "command",
-    "add sync ask context search list show remove purge reindex doctor why methods eval eval-kv".split(),
+    "add sync ask context search list show remove purge reindex doctor why methods eval eval-kv eval-memory".split(),
 )
 def test_every_command_has_a_summary_and_examples(run, tmp_path: Path, command: str) -> None:
     done = run(command, "--help", cwd=tmp_path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from carrel.memory.base import StoredTurn
-from carrel.memory.claims import claims, superseded
+from carrel.memory.claims import claims, concerns, superseded
 
 
 def turn(number: int, text: str, speaker: str = "user") -> StoredTurn:
@@ -40,17 +40,34 @@ def test_no_claim(text: str) -> None:
 
 def test_the_latest_counts_and_the_history_is_kept_latest_first() -> None:
     said = [turn(1, "I live in Oslo."), turn(2, "I moved to Bergen."), turn(3, "I live in Lima."), turn(4, "Nice!")]
-    assert {id: [old.id for old in older] for id, older in superseded(said).items()} == {3: [2, 1]}
+    assert [(old.turn.id, old.by.turn.id, old.by.attribute) for old in superseded(said)] == [
+        (2, 3, "home"),
+        (1, 3, "home"),
+    ]
 
 
 def test_saying_the_same_again_supersedes_nothing() -> None:
-    assert superseded([turn(1, "I live in Oslo."), turn(2, "As I said, I live in Oslo.")]) == {}
+    assert superseded([turn(1, "I live in Oslo."), turn(2, "As I said, I live in Oslo.")]) == []
 
 
 def test_different_people_do_not_contradict_each_other() -> None:
-    assert superseded([turn(1, "I live in Oslo.", "Ann"), turn(2, "I live in Lima.", "Bob")]) == {}
+    assert superseded([turn(1, "I live in Oslo.", "Ann"), turn(2, "I live in Lima.", "Bob")]) == []
 
 
 def test_the_order_given_does_not_matter() -> None:
     said = [turn(2, "I moved to Bergen."), turn(1, "I live in Oslo.")]
-    assert [old.id for old in superseded(said)[2]] == [1]
+    assert [(old.turn.id, old.by.turn.id) for old in superseded(said)] == [(1, 2)]
+
+
+@pytest.mark.parametrize(
+    ("query", "attribute", "expected"),
+    [
+        ("Where do I live?", "home", True),
+        ("What am I allergic to?", "job", False),
+        ("What is my favourite colour?", "favourite colour", True),
+        ("When is the team meeting?", "team meeting", True),
+        ("When is the party?", "team meeting", False),
+    ],
+)
+def test_what_a_question_is_about(query: str, attribute: str, expected: bool) -> None:
+    assert concerns(query, attribute) is expected

@@ -66,3 +66,8 @@ def test_a_user_and_an_assistant_are_not_held_against_each_other() -> None:
 
 def test_an_empty_memory_holds_no_answer() -> None:
     assert answerable(ranked("What did Ann buy?", [])) == 0.0
+
+
+def test_what_was_said_in_other_words_is_not_taken_for_never_said() -> None:
+    talk = [("user", "I just moved to York."), ("assistant", "Lovely!"), ("user", "We got a puppy.")]
+    assert answerable(ranked("Where do I live?", talk)) > 0.5 > answerable(ranked("Which car do I drive?", talk))

@@ -29,6 +29,7 @@ def said(*texts: str) -> list[StoredTurn]:
         (("When did Ann join the choir?", "In May."), "why?", "Why did Ann join the choir?"),
         (("When did Ann join the choir?", "In May."), "Where does she sing?", "Where does Ann sing?"),
         (("My sister came to visit.", "How nice!"), "Where did I say she works?", "Where did I say my sister works?"),
+        (("What is the capital of Peru?", "Lima."), "and of Chile?", "What is the capital of Chile?"),
         (("What does a berth cost?", "Nine euros."), "And in winter?", "What does a berth cost, in winter?"),
     ],
 )  # fmt: skip

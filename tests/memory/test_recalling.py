@@ -111,7 +111,7 @@ def test_what_was_said_last_counts_and_what_it_replaced_is_kept() -> None:
     best = found.recalled[0]
     assert [turn.text for turn in best.turns] == ["I moved to Bergen."]
     assert [turn.text for turn in best.superseded] == ["I live in Oslo."]
-    assert "user [until 10 May 2023]: I live in Oslo." in found.text
+    assert "user [home until 10 May 2023]: I live in Oslo." in found.text
 
 
 def test_who_asks_for_the_past_gets_it_unmarked_down() -> None:

@@ -55,8 +55,10 @@ def test_further_lines_are_indented_and_a_speaker_cannot_open_a_day() -> None:
 
 
 def test_what_is_no_longer_so_says_until_when() -> None:
-    line = Lines(WordTokenizer(), until={1: 864e3})(StoredTurn(1, "s", "Ann", "I live in Oslo.", 0.0))
-    assert line == "Ann [until 11 January 1970]: I live in Oslo."
+    line = Lines(WordTokenizer(), until={1: "home until 11 January 1970"})(
+        StoredTurn(1, "s", "Ann", "I live in Oslo.", 0.0)
+    )
+    assert line == "Ann [home until 11 January 1970]: I live in Oslo."
 
 
 def test_an_excerpt_keeps_what_the_question_is_about() -> None:

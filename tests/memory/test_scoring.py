@@ -92,3 +92,20 @@ def test_nothing_found_is_nothing_scored() -> None:
     source = PlainTurns([], vectors=np.empty((0, 64), np.float32))
     question = question_of("What?", [], encoder, 0.0)
     assert scored(described(question, [], source)).scores.shape == (0,)
+
+
+def test_sessions_side_by_side_keep_their_neighbours() -> None:
+    said = [
+        ("a", "Ann", "What did you buy?"),
+        ("b", "Cid", "Rain again."),
+        ("a", "Bob", "A red canoe."),
+        ("b", "Dee", "Yes."),
+    ]
+    turns = [StoredTurn(i, s, who, text, MAY + i) for i, (s, who, text) in enumerate(said, start=1)]
+    encoder = HashEncoder()
+    source = PlainTurns(turns, encoder)
+    question = question_of("Which canoe did Bob buy?", ["Ann", "Bob"], encoder, MAY + DAY)
+    found = described(question, source.search(question.text, question.vector, 1), source)
+    replies = {turn.id: value for turn, value in zip(found.turns, found.column("replies"), strict=True)}
+    assert replies[3] == 1.0
+    assert found.adjoin(turns[0], turns[2]) and not found.adjoin(turns[1], turns[2])
