@@ -68,7 +68,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder with dialogues/")
     dialogues = load_dialogues(parser.parse_args().data)
-    content: dict[str, Any] = {"manifest": manifest(ROOT, sys.argv)}
+    command = "python benchmarks/memory.py --data DIR"
+    content: dict[str, Any] = {"manifest": {**manifest(ROOT, []), "command": command}}
     seen: list[str] = []
 
     def progress(what: str, done: int, total: int) -> None:

@@ -189,7 +189,7 @@ class ConversationMemory(Memory):
         return recollect(
             self._source,
             well_formed(query),
-            encoder=self.stream.encoder,  # type: ignore[arg-type]
+            encoder=self.stream.encoder,
             tokenizer=self.tokenizer,
             budget=budget,
             session=self.session,

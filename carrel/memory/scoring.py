@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from carrel.embeddings.base import TextEncoder, Vectors, unit
+from carrel.embeddings.base import ChunkEncoder, Vectors, unit
 from carrel.memory.base import Candidate, StoredTurn, TurnSource
 from carrel.memory.times import Period, asked_period, times
 from carrel.memory.words import ASSISTANT, USER, Asked, as_said, asked_people, asked_terms, embedded_text, naming, terms
@@ -99,7 +99,7 @@ class Question:
         return unit(self.vectors[:2].sum(axis=0, keepdims=True))
 
 
-def question_of(query: str, speakers: Sequence[str], encoder: TextEncoder, now: float) -> Question:
+def question_of(query: str, speakers: Sequence[str], encoder: ChunkEncoder, now: float) -> Question:
     """Take a question apart; ``speakers`` are those whose turns there are."""
     asked = asked_people(query, speakers)
     bare = as_said(query, asked)
