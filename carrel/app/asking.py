@@ -32,6 +32,8 @@ def ask(
     mode: given.Mode = given.ModeName.balanced,
     server: given.Server = None,
     model: given.Model = None,
+    user: given.MemoryOf = None,
+    session: given.MemorySession = "default",
     library: given.LibraryPath = given.LIBRARY,
     tenant: given.Tenant = "local",
     collection: given.Collection = "default",
@@ -42,16 +44,17 @@ def ask(
 
     The reader finds the words that answer and quotes their sentence: the document's own text between the characters
     given. With --server a language model writes the answer, and its citation marks are checked against the documents.
-    When the documents do not seem to hold an answer, it says so and exits with 3.
+    When the documents do not seem to hold an answer, it says so and exits with 3. With --user, what that user said
+    before is recalled first, a follow-up is made whole, and question and answer are kept.
     """
     search = given.search_options(limit, where, retriever, cutoff, recency, mode)
     place, generator = Place(library, tenant, collection, encoder), given.make_generator(server, model)
-    with place.to_read() as opened:
+    with place.to_read() if user is None else place.to_change() as opened:
         options: AskOptions = {
             **given.context_options(search, budget, order, whole),
             "generator": generator,
             "history": (),
-            "memory": None,
+            "memory": None if user is None else opened.memory(user=user, session=session),
             "remember": True,
         }
         if generator is not None and not as_json:

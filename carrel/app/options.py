@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 LIBRARY = Path(".carrel")
 BUDGET = 1000
-_LIBRARY, _SELECTION, _GENERATION = "Library", "Selection", "Generation"
+_LIBRARY, _SELECTION, _GENERATION, _MEMORY = "Library", "Selection", "Generation", "Memory"
 
 
 class Order(str, Enum):
@@ -175,6 +175,20 @@ Model = Annotated[
         help="The model there; needless where the server has one only.",
         rich_help_panel=_GENERATION,
     ),
+]
+MemoryOf = Annotated[
+    str | None,
+    typer.Option(
+        "--user",
+        "-u",
+        metavar="NAME",
+        help="Whose memory is asked first, and keeps the answer (see carrel memory).",
+        rich_help_panel=_MEMORY,
+    ),
+]
+MemorySession = Annotated[
+    str,
+    typer.Option("--session", "-s", metavar="NAME", help="Which conversation it is.", rich_help_panel=_MEMORY),
 ]
 Explain = Annotated[bool, flag("--explain", help="Show what every stage did, and why.")]
 

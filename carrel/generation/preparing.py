@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
 
+from carrel.errors import StoreReadOnlyError
 from carrel.generation import replies
 from carrel.generation.answering import built_in, check_generator, context_for, finish
 from carrel.generation.base import Generator
@@ -88,6 +89,11 @@ def prepare(library: Library, pipeline: Pipeline, question: str, options: AskOpt
     memory, remember = options.get("memory"), options.get("remember", True)
     check_kind("a memory", memory, Memory)
     check_flag("remember", remember)
+    if memory is not None and remember and memory.is_read_only:
+        raise StoreReadOnlyError(
+            "the memory was opened read-only: it cannot keep what is said. Open it without read_only, or ask with"
+            " remember=False."
+        )
     if chosen is None:
         generator = built_in(library.encoder, library.tokenizer, selected.mode)
     else:

@@ -165,6 +165,11 @@ class Memory(ABC):
     def observe(self, text: str, *, speaker: str = "user", said_at: float | datetime | None = None) -> StoredTurn:
         """Keep a turn; it is durable when this returns. Its vector follows in the background."""
 
+    @property
+    def is_read_only(self) -> bool:
+        """Whether it is known beforehand that nothing can be kept."""
+        return False
+
     @abstractmethod
     def recall(self, query: str, *, budget: int = 1000) -> Recollection:
         """What the memory holds for a query, at most ``budget`` tokens of it as rendered."""

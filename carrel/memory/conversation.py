@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
@@ -14,12 +13,13 @@ from typing import TYPE_CHECKING, ClassVar
 
 from carrel.asynchronous import stop_if_cancelled, twin
 from carrel.errors import InputError
-from carrel.inputs import check_flag, check_kind, check_text, well_formed
+from carrel.inputs import check_flag, check_text, well_formed
 from carrel.memory import forgetting
 from carrel.memory import notes as noted
 from carrel.memory import turns as stored
 from carrel.memory.base import Memory, Note, NoteKind, Recollection, StoredTurn, Utterance
 from carrel.memory.forgetting import Forgotten
+from carrel.memory.inputs import checked_ids, checked_name, checked_utterance, seconds
 from carrel.memory.store import MemoryStream, UserTurns
 from carrel.memory.turns import Owner, Session
 
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from carrel.tokens import Tokenizer
 
 _TURNS_A_TRANSACTION = 500
-_LONGEST_NAME = 500  # characters of a user, session or speaker
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +78,8 @@ class ConversationMemory(Memory):
         generator: Generator | None = None,
         on_close: Callable[[], object] | None = None,
     ) -> None:
-        self.tenant, self.user = _named("a tenant", tenant), _named("a user", user)
-        self.session = _named("a session", session)
+        self.tenant, self.user = checked_name("a tenant", tenant), checked_name("a user", user)
+        self.session = checked_name("a session", session)
         if generator is not None:
             from carrel.generation.answering import check_generator
 
@@ -125,7 +124,7 @@ class ConversationMemory(Memory):
         ------
         InputError : the text is empty, or the time is none. StoreReadOnlyError, StoreBusyError : as of any write.
         """
-        return self._write([_said(Utterance(text, speaker, said_at))])[0]
+        return self._write([checked_utterance(Utterance(text, speaker, said_at))])[0]
 
     def observe_many(
         self, said: Iterable[Utterance | str], *, progress: Callable[[int], object] | None = None
@@ -139,7 +138,7 @@ class ConversationMemory(Memory):
             raise InputError("observe_many takes several turns; keep one with observe")
         written: list[int] = []
         turns = iter(said)
-        while batch := [_said(each) for each in islice(turns, _TURNS_A_TRANSACTION)]:
+        while batch := [checked_utterance(each) for each in islice(turns, _TURNS_A_TRANSACTION)]:
             stop_if_cancelled()
             written += [turn.id for turn in self._write(batch)]
             if progress is not None:
@@ -157,6 +156,11 @@ class ConversationMemory(Memory):
         if self._writer is not None:
             self._writer.wake(owner)
         return turns
+
+    @property
+    def is_read_only(self) -> bool:
+        """Whether the library was opened to be read."""
+        return self.stream.store.read_only
 
     # -- recalling ----------------------------------------------------------------------------
 
@@ -189,7 +193,7 @@ class ConversationMemory(Memory):
             tokenizer=self.tokenizer,
             budget=budget,
             session=self.session,
-            now=_time(now),
+            now=seconds(now),
             generator=self.generator,
             reader=reader,
         )
@@ -211,7 +215,7 @@ class ConversationMemory(Memory):
         """
         if ids is not None:
             return self._source.turns(list(ids))
-        start, end = (None if value is None else _time(value) for value in (since, before))
+        start, end = (None if value is None else seconds(value) for value in (since, before))
 
         def run(connection: Connection, owner: Owner) -> list[StoredTurn]:
             return stored.select(connection, owner, session=session, since=start, before=end, last=last)
@@ -230,12 +234,12 @@ class ConversationMemory(Memory):
         """How many turns there are, how many are still to be embedded, and what failed in the background."""
 
         def run(connection: Connection, owner: Owner) -> MemoryStatus:
-            index = self.stream.index(connection, owner)
+            known = stored.encoder_id(connection, self.stream.embedder.fingerprint)
             failures = [each.failure for each in (self.stream.embedder, self._writer) if each and each.failure]
             return MemoryStatus(
                 stored.count(connection, owner),
                 len(stored.sessions(connection, owner)),
-                index.pending,
+                stored.pending_count(connection, owner, known),
                 len(noted.select(connection, owner, history=True)),
                 noted.unread(connection, owner) if self._writer is not None else 0,
                 "; ".join(f"{type(failure).__name__}: {failure}" for failure in failures),
@@ -295,7 +299,7 @@ class ConversationMemory(Memory):
         chosen = [each is not None for each in (turn, session, matching)]
         if sum(chosen) + user != 1:
             raise InputError("say what to forget with one of: turn=ID, session=NAME, matching=TEXT, user=True")
-        wanted = _ids(turn)
+        wanted = checked_ids(turn)
 
         def find(connection: Connection, owner: Owner) -> list[int]:
             if turn is not None:
@@ -358,42 +362,3 @@ class ConversationMemory(Memory):
     aturns, asessions, anotes, astatus = twin(turns), twin(sessions), twin(notes), twin(status)
     aflush, aforget, apurge = twin(flush), twin(forget), twin(purge)
     aclose, __aenter__, __aexit__ = twin(close), twin(__enter__), twin(__exit__)
-
-
-# -- what callers give --------------------------------------------------------------------------
-
-
-def _named(what: str, value: object) -> str:
-    text = check_text(what, value)
-    if not text.strip() or len(text) > _LONGEST_NAME:
-        raise InputError(f"{what} is a name of 1 to {_LONGEST_NAME} characters, not {value!r:.100}")
-    return well_formed(text)
-
-
-def _said(said: Utterance | str) -> Utterance:
-    """An utterance that can be written, with its time."""
-    said = Utterance(said) if isinstance(said, str) else said
-    check_kind("what is said", said, Utterance)
-    text = well_formed(check_text("the text of a turn", said.text))
-    if not text.strip():
-        raise InputError("the text of a turn is empty: there is nothing to remember")
-    session = _named("a session", said.session) if said.session else ""
-    return Utterance(text, _named("a speaker", said.speaker), _time(said.said_at), session)
-
-
-def _time(value: float | datetime | None) -> float:
-    """Seconds since 1970; now for None."""
-    if value is None:
-        return time.time()
-    seconds = value.timestamp() if isinstance(value, datetime) else value
-    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not math.isfinite(seconds):
-        raise InputError(f"a time is a number of seconds since 1970, or a datetime, not {value!r:.100}")
-    return float(seconds)
-
-
-def _ids(turn: int | Sequence[int] | None) -> list[int]:
-    ids = [] if turn is None else [turn] if isinstance(turn, int) else list(turn)
-    for each in ids:
-        if isinstance(each, bool) or not isinstance(each, int):
-            raise InputError(f"the id of a turn is a whole number, not {each!r:.100}")
-    return ids

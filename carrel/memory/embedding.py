@@ -78,7 +78,7 @@ class Embedder(Background):
             turns = stored.pending(connection, owner, known, _TURNS_A_BATCH)
         if turns:
             vectors = embed(self.encoder, turns)
-            with self.writing, self.store.write() as connection:
+            with self.writing, self.store.write(derived=True) as connection:
                 known = adopt(connection, self.fingerprint, self.encoder)
                 stored.insert_vectors(connection, owner, known, [turn.id for turn in turns], vectors)
                 if len(turns) < _TURNS_A_BATCH:

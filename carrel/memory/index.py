@@ -218,13 +218,6 @@ class TurnIndex:
         return out
 
     @property
-    def pending(self) -> int:
-        """How many turns have no vector yet."""
-        with self._lock:
-            alive, coded = self._rows[_ALIVE][: self._count], self._rows[_CODED][: self._count]
-            return int((alive & ~coded).sum())
-
-    @property
     def size_bytes(self) -> int:
         """Of memory, about."""
         return sum(array.nbytes for array in self._rows) + self._words.size_bytes

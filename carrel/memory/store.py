@@ -79,6 +79,7 @@ _making = threading.Lock()
 
 def stream_of(store: Store, encoder: ChunkEncoder) -> MemoryStream:
     """The one stream of a store and an encoder in this process; the store has it, and stops it when it closes."""
+    store.check_open()
     with _making:
         found = store.attached.get(f"memory {encoder.fingerprint}")
         if not isinstance(found, MemoryStream):

@@ -188,16 +188,24 @@ def encoder_id(connection: Connection, fingerprint: str) -> int | None:
     return connection.exec_driver_sql("SELECT id FROM encoders WHERE fingerprint=?", (fingerprint,)).scalar()
 
 
+_PENDING = (
+    "FROM memory_turns t LEFT JOIN memory_vectors v ON v.turn_id=t.id AND v.encoder_id=?2"
+    " WHERE t.user_id=?1 AND t.id > coalesce("
+    "(SELECT up_to FROM memory_embedded WHERE user_id=?1 AND encoder_id=?2), 0) AND v.turn_id IS NULL"
+)
+
+
 def pending(connection: Connection, owner: Owner, encoder: int | None, limit: int) -> list[StoredTurn]:
     """The first turns without a vector of this encoder, in the order of their ids."""
-    query = (
-        f"SELECT {_TURN} FROM memory_turns t LEFT JOIN memory_vectors v ON v.turn_id=t.id AND v.encoder_id=?2"
-        " WHERE t.user_id=?1 AND t.id > coalesce("
-        "(SELECT up_to FROM memory_embedded WHERE user_id=?1 AND encoder_id=?2), 0)"
-        " AND v.turn_id IS NULL ORDER BY t.id LIMIT ?3"
-    )
-    rows = connection.exec_driver_sql(query, (owner.id, encoder if encoder is not None else -1, limit))
+    values = (owner.id, -1 if encoder is None else encoder, limit)
+    rows = connection.exec_driver_sql(f"SELECT {_TURN} {_PENDING} ORDER BY t.id LIMIT ?3", values)
     return [StoredTurn(*row) for row in rows]
+
+
+def pending_count(connection: Connection, owner: Owner, encoder: int | None) -> int:
+    """How many turns have no vector of this encoder."""
+    values = (owner.id, -1 if encoder is None else encoder)
+    return int(connection.exec_driver_sql(f"SELECT count(*) {_PENDING}", values).scalar_one())
 
 
 def insert_vectors(connection: Connection, owner: Owner, encoder: int, of: Sequence[int], vectors: Vectors) -> None:

@@ -152,3 +152,16 @@ def test_help_has_examples(run, tmp_path: Path) -> None:
     for name in ("observe", "recall", "list", "import", "forget"):
         assert f"carrel memory {name}" in run("memory", name, "--help", cwd=tmp_path).out
     assert "Exit codes" in run("memory", "--help", cwd=tmp_path).out
+
+
+def test_asking_for_a_user_keeps_what_is_said(run, copied: Path) -> None:
+    asked = ("At what wind speed does the pilot stop boarding?", "And who pays for the oil spill?")
+    for question in asked:
+        assert run("ask", "--user", "ann", "-s", "monday", question, cwd=copied).code in (0, Code.NO_ANSWER)
+    turns = run("memory", "list", "--user", "ann", "--json", cwd=copied).json["turns"]
+    assert [turn["text"] for turn in turns][::2] == list(asked)
+    assert [(turn["speaker"], turn["session"]) for turn in turns] == [("user", "monday"), ("assistant", "monday")] * 2
+    explained = run("ask", "--user", "ann", "-s", "monday", "And on Sundays?", "--explain", cwd=copied)
+    assert "recall" in explained.out
+    run("ask", asked[0], cwd=copied)
+    assert len(run("memory", "list", "--user", "ann", "--json", cwd=copied).json["turns"]) == 6

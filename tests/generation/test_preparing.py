@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import carrel
-from carrel.errors import InputError
+from carrel.errors import InputError, StoreReadOnlyError
 from carrel.generation.preparing import MEMORY_SHARE
 from carrel.memory.base import Memory, Recollection, StoredTurn
 from carrel.testing import FakeGenerator, HashEncoder, WordTokenizer
@@ -79,6 +79,16 @@ def test_nothing_is_kept_unless_wanted(library) -> None:
         library.ask("When?", memory=memory, remember="no")
     with pytest.raises(InputError, match="a memory is an object of"):
         library.ask("When?", memory="ann")
+
+
+def test_a_library_that_cannot_keep_the_answer_says_so_before_it_is_made(library) -> None:
+    generator = FakeGenerator("x")
+    with carrel.open(library.path, encoder=HashEncoder(), read_only=True) as reading:
+        memory = reading.memory(user="ann")
+        with pytest.raises(StoreReadOnlyError, match="remember=False"):
+            reading.ask("When does it leave?", generator=generator, memory=memory)
+        assert generator.prompts == []
+        assert reading.ask("When does it leave?", generator=generator, memory=memory, remember=False).text == "x"
 
 
 def test_a_stream_is_kept_when_it_is_done(library) -> None:

@@ -159,8 +159,11 @@ class Store:
             yield connection
 
     @contextmanager
-    def write(self) -> Iterator[Connection]:
-        """A write transaction: all of it happens, or nothing."""
+    def write(self, *, derived: bool = False) -> Iterator[Connection]:
+        """A write transaction: all of it happens, or nothing.
+
+        What is ``derived`` can be made again after a power loss: no sync of the disk is waited for.
+        """
         self.check_open()
         if self.read_only:
             raise StoreReadOnlyError(
@@ -168,8 +171,17 @@ class Store:
             )
         with translated(self.path), self.engine.connect() as connection:
             connection.execution_options(carrel_writes=True)
-            with connection.begin():
-                yield connection
+            raw = connection.connection.driver_connection
+            assert isinstance(raw, sqlite3.Connection)
+            relaxed = derived and self.durability == "full"
+            if relaxed:
+                raw.execute("PRAGMA synchronous=NORMAL")
+            try:
+                with connection.begin():
+                    yield connection
+            finally:
+                if relaxed:
+                    raw.execute("PRAGMA synchronous=FULL")
 
     def scope(self, tenant: str, collection: str, *, create: bool) -> Scope | None:
         """The tenant's collection; made when missing and ``create`` is true, else None."""

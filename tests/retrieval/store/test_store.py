@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -195,3 +196,16 @@ def test_processes_read_whole_states_while_one_writes(tmp_path: Path) -> None:
         for reader in readers:
             _, errors = reader.communicate(timeout=60)
             assert reader.returncode == 0, errors.decode()
+
+
+@pytest.mark.parametrize(("durability", "inside"), [("normal", 1), ("full", 1)])
+def test_what_is_derived_waits_for_no_sync(tmp_path, durability, inside: int) -> None:
+    store = Store(tmp_path, durability=durability)
+    usual = {"normal": 1, "full": 2}[durability]
+    for failing in (False, True):
+        with suppress(ZeroDivisionError), store.write(derived=True) as connection:
+            assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == inside
+            _ = 1 // (not failing)
+        with store.write() as connection:
+            assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == usual
+    store.close()
