@@ -320,7 +320,13 @@ def test_every_option_reaches_its_call(library) -> None:
 def test_options_are_those_of_the_keywords() -> None:
     assert set(Options.__dataclass_fields__) == set(ContextOptions.__annotations__)
     assert set(SearchOptions.__annotations__) < set(ContextOptions.__annotations__)
-    assert set(AskOptions.__annotations__) == {*ContextOptions.__annotations__, "generator", "history"}
+    assert set(AskOptions.__annotations__) == {
+        *ContextOptions.__annotations__,
+        "generator",
+        "history",
+        "memory",
+        "remember",
+    }
 
 
 def test_counts_of_a_tokenizer_of_the_same_name_are_not_taken_over(tmp_path: Path) -> None:
