@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
 CLS, SEP = 101, 102
+_FEW_TOKENS = 32  # of all texts together: embedded before threads would have begun
 
 
 class MiniLM(TextEncoder):
@@ -80,6 +81,8 @@ class MiniLM(TextEncoder):
             return self._embed(ids[0])[None, :]
         vectors = np.empty((len(ids), self.dimension), np.float32)
         _ = self._session  # loaded once, before the threads ask for it
+        if sum(map(len, ids)) <= _FEW_TOKENS:
+            return np.stack([self._embed(row) for row in ids])
         longest_first = sorted(range(len(ids)), key=lambda index: -len(ids[index]))
         with ThreadPoolExecutor(self.threads) as pool:
             for index, vector in zip(

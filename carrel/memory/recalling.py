@@ -14,7 +14,7 @@ from carrel.memory import controller
 from carrel.memory.base import Note, Recalled, Recollection, StoredTurn, TurnSource
 from carrel.memory.claims import Superseded, concerns, superseded
 from carrel.memory.followups import whole
-from carrel.memory.rendering import SEPARATOR, Fitting, Line, Lines, header, joined, said
+from carrel.memory.rendering import SEPARATOR, CountingOnce, Fitting, Line, Lines, header, joined, said
 from carrel.memory.scoring import Floats, Scored, described, question_of, reasons, scored
 from carrel.memory.times import day_of, day_shown
 from carrel.memory.words import ASSISTANT
@@ -100,6 +100,7 @@ def recollect(
         raise EmptyQuestionError("the query is empty: ask something, such as 'Where did Ann move to?'")
     if budget < 0:
         raise InputError(f"budget is a number of tokens, 0 or more, not {budget}")
+    tokenizer = CountingOnce(tokenizer)
     last = [] if session is None else source.last(_RECENT_TURNS, session=session)
     recent = _recent(last, tokenizer, int(budget * _RECENT_SHARE))
     stable = _stable(source, tokenizer, int(budget * _STABLE_SHARE))
@@ -209,7 +210,7 @@ def _rendered(
     if not found.turns:
         return "", ()
     lines = Lines(tokenizer, dated=found.question.wants_time, until=ranked.until)
-    costs = np.array([tokenizer.count(lines(found.turns[place])) for place in _strong(found, without)])
+    costs = np.array([tokenizer.count(lines(found.turns[place]) + "\n") for place in _strong(found, without)])
     summary: str = ""
     notes: list[Recalled] = []
     if costs.sum() > room:

@@ -117,6 +117,37 @@ def render_turns(turns: Iterable[StoredTurn], line: Line = plain_line) -> str:
     return "\n".join(lines)
 
 
+class CountingOnce:
+    """A tokenizer that counts a text once, for as long as one recall takes: lines and headers come up again and again.
+
+    It is no longer kept than that, so that nothing forgotten stays in it.
+    """
+
+    def __init__(self, inner: Tokenizer) -> None:
+        self.inner, self._counts = inner, dict[str, int]()
+
+    @property
+    def name(self) -> str:
+        return self.inner.name
+
+    @property
+    def adds_up(self) -> bool:
+        """Whether counts of lines add up to that of the text."""
+        return bool(getattr(self.inner, "adds_up", False))
+
+    def count(self, text: str) -> int:
+        found = self._counts.get(text)
+        if found is None:
+            found = self._counts[text] = self.inner.count(text)
+        return found
+
+    def offsets(self, text: str) -> list[tuple[int, int]]:
+        return self.inner.offsets(text)
+
+    def truncate(self, text: str, limit: int) -> str:
+        return self.inner.truncate(text, limit)
+
+
 @dataclass(slots=True)
 class Fitting:
     """Takes turns one by one while the rendered text stays within a budget.

@@ -264,15 +264,18 @@ def _of_neighbours(
 
 def _of_sessions(columns: dict[str, Floats], turns: Sequence[StoredTurn]) -> None:
     """How near the session as a whole is: its best turn, its best three, the terms that it covers."""
-    places: dict[str, list[int]] = {}
-    for place, turn in enumerate(turns):
-        places.setdefault(turn.session, []).append(place)
-    best, mean, covered = (np.zeros(len(turns)) for _ in range(3))
-    for own in places.values():
-        ranked = np.sort(columns["cosine"][own])[::-1]
-        best[own], mean[own] = ranked[0], ranked[:3].mean()
-        covered[own] = columns["covered"][own].max()
-    columns["session_best"], columns["session_mean"], columns["session_words"] = best, mean, covered
+    numbers: dict[str, int] = {}
+    of = np.array([numbers.setdefault(turn.session, len(numbers)) for turn in turns], np.int64)
+    order = np.lexsort((-columns["cosine"], of))  # a session after the other, the nearest turn of each first
+    ranked, cosines = of[order], columns["cosine"][order]
+    begins = np.searchsorted(ranked, np.arange(len(numbers)))
+    first = np.arange(len(turns)) - begins[ranked] < 3
+    mean, covered = np.zeros(len(numbers)), np.zeros(len(numbers))
+    np.add.at(mean, ranked[first], cosines[first])
+    np.maximum.at(covered, of, columns["covered"])
+    columns["session_best"] = cosines[begins][of]
+    columns["session_mean"] = (mean / np.maximum(1, np.bincount(ranked[first], minlength=len(numbers))))[of]
+    columns["session_words"] = covered[of]
 
 
 def _of_times(columns: dict[str, Floats], question: Question, turns: Sequence[StoredTurn]) -> None:
