@@ -86,8 +86,8 @@ class AskOptions(ContextOptions, total=False):
     """Keywords of ``Library.ask``: those of context, and
 
     generator : what writes the answer; by default the reader finds it and its sentence is quoted.
-    history : the turns before this question, as ``Answer.turns`` gives them, for a generator that writes. What is
-        searched for is the question alone.
+    history : the turns before this question, as ``Answer.turns`` gives them, for a generator that writes. A
+        follow-up question ("And in 2019?") is searched for as the turns make it whole.
     memory : a carrel.memory.Memory, such as ``library.memory(user="ann")``: what it holds for the question goes into
         the prompt, within a third of the budget, and a follow-up question is made whole before it is searched for.
     remember : whether the memory keeps question and answer (it does unless this is False).

@@ -113,7 +113,7 @@ class ReaderWorker(Generator):
             return self._queries(prompt)
         raise GenerationError(
             f"the embedded reader quotes, it does not write: this flow asks it for {prompt.kind!r}. Name a generator=,"
-            " such as carrel.OpenAICompatible(...)."
+            " such as carrel.generation.OpenAICompatible(...)."
         )
 
     # -- notes --------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from carrel.generation import replies
 from carrel.generation.answering import built_in, check_generator, context_for, finish
 from carrel.generation.base import Generator
 from carrel.inputs import check_flag, check_kind
-from carrel.memory.base import Memory, Recollection
+from carrel.memory.base import Memory, Recollection, StoredTurn
 from carrel.options import AskOptions, ContextOptions, Options, check_budget, check_history, check_question
 from carrel.pipeline import Pipeline, Trail
 from carrel.types import Answer, Context, Event, Prompt, SourcesEvent, TextEvent, Turn
@@ -99,16 +99,30 @@ def prepare(library: Library, pipeline: Pipeline, question: str, options: AskOpt
     else:
         generator = check_generator(chosen)
     trail = Trail(generator.tokenizer)
-    recollection, sought = None, question
+    recollection, asked, sought = None, question, question
     if memory is not None:
         question = check_question(question)
         recollection, selected = _recalled(memory, question, selected, generator, trail, history)
-        sought = recollection.rewritten
-    bare = Prompt(sought, history=history)
+        asked = sought = recollection.rewritten
+    elif history:
+        question = check_question(question)
+        sought = _whole(question, history)
+        asked = sought if chosen is None else question  # a generator that writes has the turns before it
+    bare = Prompt(asked, history=history)
     around = recollection.into(bare) if recollection else bare
     context = context_for(pipeline, sought, selected, generator, trail, around)
-    prompt = replace(around, question=context.question, passages=context.passages)
+    if asked == sought:
+        around = replace(around, question=context.question)
+    prompt = replace(around, passages=context.passages)
     return Asked(library, question, generator, trail, prompt, context, selected, memory if remember else None)
+
+
+def _whole(question: str, history: tuple[Turn, ...]) -> str:
+    """A follow-up question as it can be searched for; by rules, so that no model is asked twice."""
+    from carrel.memory.followups import whole
+
+    turns = [StoredTurn(place, "", turn.role, turn.text, 0.0) for place, turn in enumerate(history)]
+    return whole(question, turns)
 
 
 def _recalled(

@@ -50,6 +50,10 @@ _RELATIVE = re.compile(
 )
 _PREPOSITIONS = frozenset("in at to from near on for of with by about".split())
 _PLACE = re.compile(r"\b(?:in|at|to|from|near|on|for|of)\s+(?:the\s+)?$", re.IGNORECASE)
+_PART = re.compile(
+    r"\b(?P<word>(?:in|at|on|during)\s+)?(?P<part>(?:the\s+)?(?:spring|summer|autumn|winter|morning|afternoon|evening|night))\b",
+    re.IGNORECASE,
+)
 _NO_NAMES = frozenset(
     """i i'm i've i'd i'll when where who what why how which did does do is are was were has have had
 would could can will should yes no ok okay thanks hi hey hello please tell and but so also the my your monday tuesday
@@ -140,7 +144,7 @@ def _reasked(word: str, question: str) -> str:
 
 
 def _exchanged(fragment: str, question: str) -> str:
-    """After a question, "and in 2019?" takes the place of its time, or of its name; else it is added."""
+    """After a question, "and in 2019?" takes the place of its time or season, or of its name; else it is added."""
     body = question.rstrip("?!. ")
     new, old = times(fragment, 0.0), times(body, 0.0)
     if new and old:
@@ -150,16 +154,33 @@ def _exchanged(fragment: str, question: str) -> str:
         return f"{body[:start]}{fragment}{body[first.at + len(first.words) :]}?"
     if new:
         return f"{body} {fragment}?"
+    part, other = _PART.search(fragment), _PART.search(body)
+    if part and other:
+        leading = part["word"] or other["word"] or ""
+        return f"{body[: other.start()]}{leading}{part['part']}{body[other.end() :]}?"
     names = _names(body)
     is_person = bool(_names(fragment) or _RELATIVE.search(fragment))
     if is_person and names:
         place = body.find(names[0])
+        head = _shared_head(fragment, body, place)
+        if head is not None:
+            return f"{body[:head]}{fragment}{body[place + len(names[0]) :]}?"
         kept = body[:place]
         opening = fragment.split()[0].lower()
         if opening in _PREPOSITIONS and kept.lower().rstrip().endswith(f" {opening}"):
             kept = kept.rstrip()[: -len(opening)]
         return f"{kept}{fragment}{body[place + len(names[0]) :]}?"
     return f"{body}, {fragment}?"
+
+
+def _shared_head(fragment: str, body: str, end: int) -> int | None:
+    """Where in a question the words begin with which a fragment begins, too: "the ferry to" of "the ferry to Berg"."""
+    words = fragment.split()
+    for count in range(len(words) - 1, 0, -1):
+        head = " ".join(words[:count])
+        if count > 1 and body[:end].rstrip().lower().endswith(head.lower()):
+            return len(body[:end].rstrip()) - len(head)
+    return None
 
 
 def _resolved(query: str, turns: Sequence[StoredTurn]) -> str:

@@ -141,3 +141,20 @@ def test_memory_and_passages_share_one_budget(library, budget: int, text: int, s
     assert answer.context.tokens <= budget
     if window is not None:
         assert generator.prompt_tokens(prompt) <= window
+
+
+def test_a_follow_up_is_searched_for_as_the_history_makes_it_whole(library) -> None:
+    """Without a memory, too: the reader is asked the whole question, a generator that has the turns its own words."""
+    generator = FakeGenerator("The lamp [1].")
+    history = (Turn("user", "What burns at night?"), Turn("assistant", "Nothing is known to burn."))
+    answer = library.ask("And the lamp?", generator=generator, history=history, limit=1)
+    assert answer.context.question == "What burns at night, the lamp?"
+    assert answer.context.passages[0].document_id == "lamp"
+    assert (answer.question, generator.prompts[0].question) == ("And the lamp?", "And the lamp?")
+    assert library.ask("And the lamp?", history=history).question == "And the lamp?"
+
+
+@pytest.mark.parametrize("question", ["When does the ferry to island 3 leave?", "What burns?"])
+def test_a_whole_question_is_left_alone_by_its_history(library, question: str) -> None:
+    history = (Turn("user", "When does the ferry to island 5 leave?"), Turn("assistant", "At 5."))
+    assert library.ask(question, generator=FakeGenerator("At 3."), history=history).context.question == question

@@ -31,6 +31,11 @@ def said(*texts: str) -> list[StoredTurn]:
         (("My sister came to visit.", "How nice!"), "Where did I say she works?", "Where did I say my sister works?"),
         (("What is the capital of Peru?", "Lima."), "and of Chile?", "What is the capital of Chile?"),
         (("What does a berth cost?", "Nine euros."), "And in winter?", "What does a berth cost, in winter?"),
+        (("When does the ferry to Ansund leave in summer?", "At 7."), "and in winter?",
+         "When does the ferry to Ansund leave in winter?"),
+        (("When does it leave in summer?", "At 7."), "what about winter?", "When does it leave in winter?"),
+        (("When does the ferry to Ansund leave in summer?", "At 7."), "What about the ferry to Berg?",
+         "When does the ferry to Berg leave in summer?"),
     ],
 )  # fmt: skip
 def test_rules(before: tuple[str, ...], query: str, expected: str) -> None:
