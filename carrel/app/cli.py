@@ -44,9 +44,8 @@ _COMMANDS: Mapping[str, list[_Entry]] = {
             asking.ask,
             """
             carrel ask "When was the pier built?"
-            carrel ask --explain when was the pier built
             carrel ask --json "Who built it?" --where 'year>=1880'
-            carrel ask --user ann "And in 2019?"
+            carrel ask --explain --user ann and in winter
             """,
         ),
         (
