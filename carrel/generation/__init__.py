@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from carrel.generation.base import Generator
+    from carrel.generation.dialogue import Dialogue
     from carrel.generation.extractive import ExtractiveGenerator
     from carrel.generation.openai_compatible import OpenAICompatible
     from carrel.generation.reader import ReaderGenerator
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from carrel.generation.vllm_engine import VLLMEngine
 
 _HOMES = {
+    "Dialogue": "dialogue",
     "ExtractiveGenerator": "extractive",
     "Generator": "base",
     "OpenAICompatible": "openai_compatible",
@@ -23,6 +25,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "Dialogue",
     "ExtractiveGenerator",
     "Generator",
     "OpenAICompatible",

@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import math
 import threading
-import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -28,11 +27,13 @@ from carrel.tokens import Tokenizer
 from carrel.types import Completion, Event, Prompt, TextEvent, Usage
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from transformers import PreTrainedModel
 
     from carrel.generation.kv.base import SparseAttention
     from carrel.generation.kv.context_model import ContextModel, Continuation
     from carrel.generation.kv.contexts import EncodedContext
+    from carrel.generation.kv.decoding import Reply
     from carrel.generation.kv.policies import KVPolicy
 
 _TRIMMED = 8  # tokens; what may differ between questions where a chat's stable part ends
@@ -48,18 +49,6 @@ class LoadedModel:
     ends: frozenset[int]
 
 
-@dataclass
-class Reply:
-    """A reply as it comes, with what was measured on the way."""
-
-    text: str = ""
-    tokens: int = 0
-    reason: str = "length"
-    logprobs: list[tuple[str, float]] = field(default_factory=list)
-    began: float = field(default_factory=time.perf_counter)
-    first_s: float = 0.0
-
-
 class TransformersGenerator(ChatGenerator):
     """Runs a model in this process, on a GPU or a CPU; it is loaded at the first call. Needs ``carrel[torch]``.
 
@@ -70,8 +59,9 @@ class TransformersGenerator(ChatGenerator):
     Parameters
     ----------
     model : a folder, a name that is in the local cache, or a model that is loaded already (with its ``tokenizer``).
-    kv : what is kept of a context's keys and values: ``dense``, ``int8``, ``int4``, ``random:0.25``, a press of
-        kvpress with the share that it keeps (``snapkv:0.25``), several with ``+``; or a KVPolicy.
+    kv : what is kept of a context's keys and values: ``dense``, ``int8``, ``int4``, ``random:0.25``,
+        ``sirllm:0.25``, a press of kvpress with the share that it keeps (``snapkv:0.25``), several with ``+``; or a
+        KVPolicy.
     attention : what each new token reads of them: ``paged:1024`` (keys), ``clustered:1024``, ``lambda:1024`` (the
         window); or a SparseAttention. All of them by default.
     contexts : a folder, where contexts are kept as files. Whoever can write there can change answers.
@@ -218,6 +208,8 @@ class TransformersGenerator(ChatGenerator):
             ) from error
 
     def _generated(self, prompt: Prompt, loaded: LoadedModel) -> Iterator[str | Completion]:
+        from carrel.generation.kv.decoding import Reply
+
         reply = Reply()
         ids = _chat_ids(loaded.tokenizer, self.messages(prompt))
         room = self.room(prompt, len(ids), loaded.window, self.model)
@@ -225,7 +217,7 @@ class TransformersGenerator(ChatGenerator):
         text = loaded.runner.begin(context, ids[len(context.ids) :])
         cached = loaded.runner.shared(text) + (len(context.ids) if was_there else 0)
         try:
-            yield from self._said(text, room, reply, loaded)
+            yield from self.said(reply, room, lambda: loaded.runner.logits(text), text.rest.append)
         finally:
             loaded.runner.end(text)
         if prompt.schema is not None and reply.reason == "stop":
@@ -233,34 +225,20 @@ class TransformersGenerator(ChatGenerator):
         usage = Usage(len(ids), reply.tokens, cached, loaded.tokenizer.name)
         yield self._completion(reply, usage, text, was_there)
 
-    def _said(self, text: Continuation, room: int, reply: Reply, loaded: LoadedModel) -> Iterator[str]:
-        """The reply piece by piece; ``reply`` is all of it at the end."""
-        from carrel.generation.kv.decoding import Sampler, Speech
+    def said(
+        self, reply: Reply, room: int, logits: Callable[[], Tensor], take: Callable[[int], None]
+    ) -> Iterator[str]:
+        """A reply of this generator's model, with its settings: carrel.generation.kv.decoding.spoken."""
+        from carrel.generation.kv.decoding import Sampler, Speech, spoken
 
-        sampler = Sampler(self._temperature, self._seed)
+        loaded = self.loaded
         speech = Speech(lambda tokens: _decoded(loaded.tokenizer, tokens), self._stop)
-        while reply.tokens < room:
-            chosen = sampler.pick(loaded.runner.logits(text))
-            reply.first_s = reply.first_s or time.perf_counter() - reply.began
-            reply.tokens += 1
-            if self._logprobs:
-                reply.logprobs.append((loaded.tokenizer.inner.decode([chosen.token]), chosen.logprob))
-            if chosen.token in loaded.ends:
-                reply.reason = "stop"
-                break
-            text.rest.append(chosen.token)
-            if piece := speech.add(chosen.token):
-                reply.text += piece
-                yield piece
-            if speech.stopped:
-                reply.reason = "stop"
-                break
-        if piece := speech.end():
-            reply.text += piece
-            yield piece
+        sampler = Sampler(self._temperature, self._seed)
+        name = (lambda token: str(loaded.tokenizer.inner.decode([token]))) if self._logprobs else None
+        return spoken(reply, room, logits, take, sampler=sampler, speech=speech, ends=loaded.ends, name=name)
 
     def _completion(self, reply: Reply, usage: Usage, text: Continuation, was_there: bool) -> Completion:
-        metrics = {"first_token_s": reply.first_s, "decode_s": time.perf_counter() - reply.began - reply.first_s}
+        metrics = reply.metrics
         if text.context.ids:
             metrics |= _measured(text.context, was_there)
         return Completion(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import copy
 import itertools
 import threading
 import traceback
@@ -12,6 +13,7 @@ from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -21,6 +23,7 @@ from carrel.generation.messages import INSTRUCTIONS, Message, Placement, finish_
 from carrel.generation.model_tokenizer import ModelTokenizer
 from carrel.generation.remote.portal import portal, waited
 from carrel.generation.replies import ending, reason_of
+from carrel.generation.vllm_adapters import Adapter, Adapters, Lending, rank_limit, rank_of
 from carrel.tokens import Tokenizer
 from carrel.types import Completion, Event, Prompt, TextEvent, Usage
 
@@ -29,25 +32,27 @@ if TYPE_CHECKING:
     from vllm.outputs import RequestOutput
     from vllm.v1.engine.async_llm import AsyncLLM
 
-_ADAPTERS = itertools.count(1)
+_REQUESTS = itertools.count(1)
 _SHOWN = 400  # characters of what vLLM says of an error
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A running engine, its window in tokens and its tokenizer."""
+    """A running engine, its window in tokens, its tokenizer, and what lends adapters to its requests."""
 
     engine: AsyncLLM
     window: int
     tokenizer: ModelTokenizer
+    lending: Lending
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A prompt as tokens, and how its reply is to be made."""
+    """A prompt as tokens, how its reply is to be made, and with which adapter."""
 
     ids: list[int]
     sampling: SamplingParams
+    adapter: Adapter | None = None
 
 
 @dataclass
@@ -85,7 +90,8 @@ class VLLMEngine(ChatGenerator):
     Parameters
     ----------
     model : a folder, or a name that is in the local cache.
-    adapter : a folder with a LoRA adapter for the model.
+    adapter : a folder with a LoRA adapter for the model, in peft's format, that every request carries.
+    adapter_rank : the largest rank of the adapters that ``adapted`` gives single requests; 0 for none.
     kv_cache : "auto" keeps keys and values in the model's own type, "fp8" in 8 bits where the hardware has them.
     max_tokens, temperature, seed, stop, logprobs, placement, instructions : as of OpenAICompatible.
     engine : further arguments of vLLM's engine, such as ``{"max_model_len": 8192}``.
@@ -103,6 +109,7 @@ class VLLMEngine(ChatGenerator):
         model: str | Path,
         *,
         adapter: str | Path | None = None,
+        adapter_rank: int = 0,
         kv_cache: str = "auto",
         max_tokens: int = 512,
         temperature: float = 0.0,
@@ -116,15 +123,16 @@ class VLLMEngine(ChatGenerator):
         super().__init__(max_tokens=max_tokens, placement=placement, instructions=instructions)
         if kv_cache not in ("auto", "fp8"):
             raise InputError(f"kv_cache is 'auto' or 'fp8', not {kv_cache!r}")
-        if adapter is not None and not (Path(adapter) / "adapter_config.json").is_file():
-            raise InputError(f"{adapter} holds no LoRA adapter: adapter_config.json is missing")
         self.model = str(model)
         self.adapter = None if adapter is None else str(adapter)
         self._sampling: dict[str, Any] = {"temperature": temperature, "seed": seed, "stop": list(stop)}
         self._logprobs, self._kv_cache = logprobs, kv_cache
         self._arguments = dict(engine or {})
-        self._adapter_id = next(_ADAPTERS)
-        self._requests = itertools.count()
+        limit = rank_limit(adapter_rank if adapter is None else max(adapter_rank, rank_of(adapter)), self._arguments)
+        self._adapters = Adapters(limit)
+        if adapter is not None:
+            self._adapters.of(adapter)
+        self._whole: VLLMEngine | None = None  # of which this is a view with an adapter
         self._loading: Future[Loaded] | None = None
         self._lock = threading.Lock()
 
@@ -136,6 +144,8 @@ class VLLMEngine(ChatGenerator):
     @property
     def loaded(self) -> Loaded:
         """The engine; started when it is first needed, which takes a while."""
+        if self._whole is not None:
+            return self._whole.loaded
         with self._lock:
             loading = self._loading
             if loading is None or (loading.done() and loading.exception()):  # what failed is begun anew
@@ -159,7 +169,7 @@ class VLLMEngine(ChatGenerator):
         arguments: dict[str, Any] = {
             "enable_prefix_caching": True,
             "enable_log_requests": False,
-            **({"enable_lora": True} if self.adapter else {}),
+            **({"enable_lora": True, "max_lora_rank": self._adapters.limit} if self._adapters.limit else {}),
             **({"kv_cache_dtype": "fp8"} if self._kv_cache == "fp8" else {}),
             **self._arguments,
         }
@@ -177,7 +187,9 @@ class VLLMEngine(ChatGenerator):
             _shut_down(engine)
             raise
         _close_at_exit(self)
-        return Loaded(engine, engine.model_config.max_model_len, tokenizer)
+        device = engine.vllm_config.device_config.device_type
+        lending = Lending(engine, on_cpu=device == "cpu", version=metadata.version("vllm"))
+        return Loaded(engine, engine.model_config.max_model_len, tokenizer, lending)
 
     @property
     def context_window(self) -> int | None:  # type: ignore[override]
@@ -190,12 +202,42 @@ class VLLMEngine(ChatGenerator):
     def chat_tokens(self, messages: Sequence[Message]) -> int:
         return len(self.loaded.tokenizer.chat_ids(messages))
 
+    def adapted(self, adapter: str | Path) -> VLLMEngine:
+        """The same engine as a generator whose requests carry this adapter; all of them run as one batch.
+
+        How many adapters one batch has is vLLM's ``max_loras``, 1 by default: ``engine={"max_loras": 4}``. Files that
+        change are read again. ``close`` frees the adapter, not the engine.
+
+        Raises
+        ------
+        InputError : the folder holds no LoRA adapter, or one of a larger rank than the engine was made for.
+        """
+        self._adapters.of(adapter)
+        view = copy.copy(self)
+        view.adapter, view._whole = str(adapter), self._whole or self
+        return view
+
     def close(self) -> None:
         """End the engine and free its memory; the next call starts it again."""
+        if self._whole is not None:
+            self._whole._drop(str(self.adapter))
+            return
         with self._lock:
             loading, self._loading = self._loading, None
             if loading is not None and loading.exception() is None:
                 _shut_down(loading.result().engine)
+
+    def _drop(self, folder: str) -> None:
+        """Free an adapter, where nobody is being answered with one."""
+        with self._lock:
+            loading = self._loading
+        if loading is None or not loading.done() or loading.exception() is not None:
+            return
+        loaded = loading.result()
+        for number in self._adapters.numbers(folder) & loaded.lending.taken:
+            if not loaded.engine.output_processor.has_unfinished_requests():
+                portal().call(loaded.engine.remove_lora(number))
+                loaded.lending.taken.discard(number)
 
     # -- asking ---------------------------------------------------------------------------------
 
@@ -237,7 +279,7 @@ class VLLMEngine(ChatGenerator):
             structured_outputs=None if prompt.schema is None else StructuredOutputsParams(json=dict(prompt.schema)),
             **self._sampling,
         )
-        return Asked(ids, sampling)
+        return Asked(ids, sampling, None if self.adapter is None else self._adapters.of(self.adapter))
 
     async def _completed(self, asked: Asked, loaded: Loaded) -> Completion:
         said = Said()
@@ -257,17 +299,14 @@ class VLLMEngine(ChatGenerator):
 
     async def _outputs(self, asked: Asked, loaded: Loaded) -> AsyncGenerator[RequestOutput, None]:
         """The pieces of a reply; closed early, the engine drops the request."""
-        from vllm.lora.request import LoRARequest
-
-        adapter = LoRARequest(self.adapter, self._adapter_id, self.adapter) if self.adapter else None
-        request = f"carrel-{self._adapter_id}-{next(self._requests)}"
         try:
-            replies = loaded.engine.generate(
-                {"prompt_token_ids": asked.ids}, asked.sampling, request, lora_request=adapter
-            )
-            async with aclosing(replies) as outputs:
-                async for output in outputs:
-                    yield output
+            async with loaded.lending.carrying(asked.adapter) as carried:
+                replies = loaded.engine.generate(
+                    {"prompt_token_ids": asked.ids}, asked.sampling, f"carrel-{next(_REQUESTS)}", lora_request=carried
+                )
+                async with aclosing(replies) as outputs:
+                    async for output in outputs:
+                        yield output
         except CarrelError:
             raise
         except Exception as error:

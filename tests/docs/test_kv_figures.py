@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -73,3 +74,27 @@ def test_the_script_draws(kv_figures: Any, results: Path, tmp_path: Path, monkey
     monkeypatch.setattr(kv_figures, "load", lambda: None)
     with pytest.raises(SystemExit, match=r"kv\.json is not there"):
         kv_figures.main()
+
+
+def test_what_a_dialogue_still_knows(kv_figures: Any, tmp_path: Path) -> None:
+    assert "not measured yet" in kv_figures.dialogues_region(tmp_path / "none.json")
+    rows = [
+        {"method": "everything", "share": None, "budget": 2176, "right": ["1111", "1111"]},
+        {"method": "window", "share": 0.5, "budget": 1024, "right": ["1100", "1100"]},
+        {"method": "sirllm", "share": 0.5, "budget": 1024, "right": ["1111", "1110"]},
+    ]
+    found = {
+        "manifest": {"versions": {"torch": "2.13"}, "date": "2026-01-02T03:04:05"}, "model": "needle", "dialogues": 2,
+        "taught": {"steps": 7, "loss": 0.51234},
+        "settings": [{"name": "phrases", "facts": 4, "tokens": 2048, "rows": rows}],
+    }  # fmt: skip
+    path = tmp_path / "found.json"
+    path.write_text(json.dumps(found))
+    text = kv_figures.dialogues_region(path)
+    assert "2 dialogues of each kind" in text and "after 7 steps" in text and "(0.51 nats a token)" in text
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    assert lines[0] == "| Dialogue | Kept | `everything` | `window` | `sirllm` |"
+    said = "| set phrases that the model expects, 4 facts in 2,048 tokens |"
+    assert lines[2] == f"{said} all of them | 100.0 [67.6, 100.0] | – | – |"
+    shown = "– | 50.0 [21.5, 78.5] | 87.5 [50.5, 98.0]"  # the last is wider than of 8 alone: dialogues differ
+    assert lines[3] == f"{said} 1/2: 1,024 keys | {shown} |"

@@ -8,6 +8,7 @@ import threading
 from collections.abc import AsyncGenerator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from importlib import metadata
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -36,9 +37,19 @@ class Engine:
     """vLLM's AsyncLLM, as far as it is called."""
 
     tokenizer: Words
-    model_config: Any = field(default_factory=lambda: SimpleNamespace(max_model_len=100))
+    model_config: Any = field(
+        default_factory=lambda: SimpleNamespace(
+            max_model_len=100,
+            hf_text_config=SimpleNamespace(
+                hidden_size=8, num_attention_heads=2, num_hidden_layers=2, intermediate_size=16
+            ),
+        )
+    )
     shutdowns: int = 0
     limits: list[int] = field(default_factory=list)  # of the replies that were asked for
+    vllm_config: Any = field(
+        default_factory=lambda: SimpleNamespace(device_config=SimpleNamespace(device_type="cuda"))
+    )
 
     def get_tokenizer(self) -> Words:
         return self.tokenizer
@@ -94,6 +105,8 @@ def vllm(monkeypatch: pytest.MonkeyPatch) -> VLLM:
         module = ModuleType(name)
         vars(module).update(content)
         monkeypatch.setitem(sys.modules, name, module)
+    version = metadata.version
+    monkeypatch.setattr(metadata, "version", lambda name: "0.32.0" if name == "vllm" else version(name))
     return package
 
 

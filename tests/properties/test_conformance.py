@@ -166,7 +166,7 @@ def test_every_method_of_the_registry_is_tried() -> None:
         "openai",
         "vllm",  # in its own environment: tests/slow/test_vllm_engine.py
         "transformers",  # with torch: tests/generation/test_transformers_engine.py
-        *("int", "random", "press", "paged", "clustered", "lambda"),  # with torch: test_kv_conformance.py
+        *("int", "random", "sirllm", "press", "paged", "clustered", "lambda"),  # with torch: test_kv_conformance.py
     }
     flows = {each.name for each in FLOWS}  # each in a file of its own: tests/agents
     assert {method.name for method in methods()} <= names | flows, "a new method: run its kit here, and name it"

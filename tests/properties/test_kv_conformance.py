@@ -7,6 +7,7 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("transformers")
 from carrel.generation.kv import ClusteredAttention, LambdaAttention, PagedAttention, SparseAttention
+from carrel.generation.kv.entropies import SirLLM
 from carrel.generation.kv.policies import Composed, KVPolicy, Quantised, RandomEviction, make_policy
 from carrel.testing import KVPolicyConformance, SparseAttentionConformance
 
@@ -16,6 +17,11 @@ pytestmark = pytest.mark.extras
 class TestRandomEviction(KVPolicyConformance):
     def make(self) -> KVPolicy:
         return RandomEviction(0.25)
+
+
+class TestSirLLM(KVPolicyConformance):
+    def make(self) -> KVPolicy:
+        return SirLLM(0.25)
 
 
 class TestInt8(KVPolicyConformance):

@@ -41,11 +41,13 @@ SERVING = ("--enable-prompt-tokens-details", "--generation-config", "vllm")
 class Running:
     """A server process, its address and its model's folder."""
 
-    def __init__(self, folder: Path, layers: int = LAYERS, serving: tuple[str, ...] = SERVING) -> None:
+    def __init__(
+        self, folder: Path, layers: int = LAYERS, serving: tuple[str, ...] = SERVING, model: Path | None = None
+    ) -> None:
         command = VLLM / "bin" / "vllm"
         if not command.exists():
             pytest.fail(f"no vLLM in {VLLM}: make it with `bash scripts/vllm_cpu.sh {VLLM}`, as make test-slow does")
-        self.model = make(folder / "tiny", WINDOW, layers=layers)
+        self.model = model or make(folder / "tiny", WINDOW, layers=layers)
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]

@@ -68,7 +68,7 @@ def make(folder: Path, window: int = 2048, seed: int = 0, layers: int = LAYERS) 
     return folder
 
 
-def make_adapter(folder: Path, rank: int = 8, seed: int = 1) -> Path:
+def make_adapter(folder: Path, rank: int = 8, seed: int = 1, hidden: int = HIDDEN) -> Path:
     """Write a LoRA adapter for the model, of random weights large enough to change what it says."""
     folder.mkdir(parents=True)
     put(folder / "adapter_config.json", {
@@ -80,7 +80,7 @@ def make_adapter(folder: Path, rank: int = 8, seed: int = 1) -> Path:
     for layer in range(LAYERS):
         for part, size in (("q_proj", HIDDEN), ("v_proj", KEY_VALUE_HEADS * HEAD)):
             name = f"base_model.model.model.layers.{layer}.self_attn.{part}"
-            weights[f"{name}.lora_A.weight"] = chance.standard_normal((rank, HIDDEN)).astype(np.float32)
+            weights[f"{name}.lora_A.weight"] = chance.standard_normal((rank, hidden)).astype(np.float32)
             weights[f"{name}.lora_B.weight"] = chance.standard_normal((size, rank)).astype(np.float32)
     save_file(weights, folder / "adapter_model.safetensors")
     return folder

@@ -15,10 +15,12 @@ if TYPE_CHECKING:
     from carrel.generation.kv.application import apply
     from carrel.generation.kv.base import Choice, SparseAttention
     from carrel.generation.kv.clustered import ClusteredAttention
+    from carrel.generation.kv.entropies import SirLLM
     from carrel.generation.kv.paged import PagedAttention
     from carrel.generation.kv.policies import KVPolicy
     from carrel.generation.kv.profiles import measure_local_mass, streaming_heads
     from carrel.generation.kv.sinks import LambdaAttention
+    from carrel.generation.kv.streaming import RetentiveStream
 
 _HOMES = {
     "Choice": "base",
@@ -26,6 +28,8 @@ _HOMES = {
     "KVPolicy": "policies",
     "LambdaAttention": "sinks",
     "PagedAttention": "paged",
+    "RetentiveStream": "streaming",
+    "SirLLM": "entropies",
     "SparseAttention": "base",
     "apply": "application",
     "measure_local_mass": "profiles",
@@ -38,6 +42,8 @@ __all__ = [
     "KVPolicy",
     "LambdaAttention",
     "PagedAttention",
+    "RetentiveStream",
+    "SirLLM",
     "SparseAttention",
     "apply",
     "measure_local_mass",

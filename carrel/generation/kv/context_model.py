@@ -87,10 +87,10 @@ class ContextModel:
         if self.policy.hides and attention is not None:
             raise InputError(f"{self.policy.label} hides keys by a mask, which {attention.name} attention cannot heed.")
         self._bits = self.policy.bits or stored_bits
-        _check_kind(model)
+        check_kind(model)
         if is_applied(model) and attention is None:
             raise InputError("This model's attention is sparse now: close the generator that made it so first.")
-        self._full = _attends_to_all(model)
+        self._full = attends_to_all(model)
         if not self._full and (attention is not None or not isinstance(self.policy, Everything) or folder is not None):
             raise InputError(
                 f"{type(model).__name__} has layers with a sliding window, which lose what they have read, or rotary"
@@ -107,7 +107,7 @@ class ContextModel:
         self.store = ContextStore(
             limit_bytes, folder, fingerprint=fingerprint, policy=label, bits=self.policy.bits, device=self.device
         )
-        self._lock = _LOCKS.setdefault(model, threading.RLock())
+        self._lock = lock_of(model)
         self._is_closed = False
 
     @property
@@ -311,7 +311,12 @@ class ContextModel:
         return logits
 
 
-def _check_kind(model: PreTrainedModel) -> None:
+def lock_of(model: PreTrainedModel) -> Any:
+    """The lock to hold while a model computes, whoever else has it."""
+    return _LOCKS.setdefault(model, threading.RLock())
+
+
+def check_kind(model: PreTrainedModel) -> None:
     """Raise InputError where a model keeps something else of what it has read than keys and values."""
     kinds = set(getattr(model.config.get_text_config(decoder=True), "layer_types", None) or ())
     other = sorted(kinds - {"full_attention", "sliding_attention", "chunked_attention"})
@@ -323,7 +328,7 @@ def _check_kind(model: PreTrainedModel) -> None:
         )
 
 
-def _attends_to_all(model: PreTrainedModel) -> bool:
+def attends_to_all(model: PreTrainedModel) -> bool:
     """Whether every layer attends to all tokens before, so that a context can be cut and kept."""
     config = model.config.get_text_config(decoder=True)
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -24,6 +25,23 @@ class Chosen:
 
     token: int
     logprob: float
+
+
+@dataclass
+class Reply:
+    """A reply as it comes, with what was measured on the way."""
+
+    text: str = ""
+    tokens: int = 0
+    reason: str = "length"
+    logprobs: list[tuple[str, float]] = field(default_factory=list)
+    began: float = field(default_factory=time.perf_counter)
+    first_s: float = 0.0
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Seconds to the first token, and from there to now."""
+        return {"first_token_s": self.first_s, "decode_s": time.perf_counter() - self.began - self.first_s}
 
 
 class Sampler:
@@ -102,6 +120,45 @@ class Speech:
         out = self._pending[: len(self._pending) - held]
         self._pending = self._pending[len(out) :]
         return out
+
+
+def spoken(
+    reply: Reply,
+    room: int,
+    logits: Callable[[], Tensor],
+    take: Callable[[int], None],
+    *,
+    sampler: Sampler,
+    speech: Speech,
+    ends: frozenset[int],
+    name: Callable[[int], str] | None = None,
+) -> Iterator[str]:
+    """A reply piece by piece; ``reply`` is all of it at the end.
+
+    Parameters
+    ----------
+    room : the most tokens. logits : of what comes next, (V,). take : is given every token but the one that ends.
+    ends : the tokens that end a reply. name : of a token, where the logarithms of the probabilities are wanted.
+    """
+    while reply.tokens < room:
+        chosen = sampler.pick(logits())
+        reply.first_s = reply.first_s or time.perf_counter() - reply.began
+        reply.tokens += 1
+        if name is not None:
+            reply.logprobs.append((name(chosen.token), chosen.logprob))
+        if chosen.token in ends:
+            reply.reason = "stop"
+            break
+        take(chosen.token)
+        if piece := speech.add(chosen.token):
+            reply.text += piece
+            yield piece
+        if speech.stopped:
+            reply.reason = "stop"
+            break
+    if piece := speech.end():
+        reply.text += piece
+        yield piece
 
 
 def ends_of(model: PreTrainedModel, tokenizer: Any) -> frozenset[int]:

@@ -33,6 +33,7 @@ class KVPolicy(ABC):
     bits: int | None = None  # of a key's or value's number while questions are asked; None: as the model has them
     one_pass: bool = True  # the model has to read the whole context at once, and not in pieces
     hides: bool = False  # questions need a mask, so that they cannot read sparsely besides
+    needs_all: bool = False  # it goes by the tokens of the whole context, so that none may be dropped before it
     drops: bool = False  # keys leave the cache, and a mask would no longer fit those that stay
 
     @property
@@ -154,9 +155,14 @@ class Composed(KVPolicy):
                 f"{hiding[0]} hides keys of the whole context: it goes with no policy that drops some, as {dropping[0]}"
                 " does."
             )
+        first = next((number for number, policy in enumerate(policies) if policy.drops), len(policies))
+        late = [policy.label for policy in policies[first + 1 :] if policy.needs_all]
+        if late:
+            raise InputError(f"{late[0]} goes by all tokens of a context: write it before {dropping[0]}.")
         self.policies = tuple(policies)
         self.bits = policies[-1].bits
         self.one_pass = any(policy.one_pass for policy in policies)
+        self.needs_all = any(policy.needs_all for policy in policies)
         self.hides = bool(hiding)
         self.drops = bool(dropping)
 
@@ -200,7 +206,7 @@ class Composed(KVPolicy):
 
 def make_policy(spec: str | KVPolicy | None) -> KVPolicy:
     """The policy that a text names: ``dense``, ``random:0.25``, ``int8``, ``int4``, a press of kvpress with the share
-    of the keys that stays (``snapkv:0.25``), or several joined by ``+``.
+    of the keys that stays (``snapkv:0.25``), ``sirllm:0.25``, or several joined by ``+``.
 
     Raises
     ------
@@ -229,6 +235,10 @@ def _one(spec: str) -> KVPolicy:
     keep = _share(name, knob)
     if name == RandomEviction.name:
         return RandomEviction(keep)
+    if name == "sirllm":
+        from carrel.generation.kv.entropies import SirLLM
+
+        return SirLLM(keep)
     from carrel.generation.kv.presses import make_press
 
     return make_press(name, keep)

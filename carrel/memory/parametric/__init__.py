@@ -1,1 +1,1 @@
-"""Parametric memory: documents trained into LoRA adapters, kept with the library and merged at question time."""
+"""Documents in parameters: trained into LoRA adapters, kept with their library, and merged for a question."""

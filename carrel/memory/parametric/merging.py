@@ -1,104 +1,140 @@
-"""Several documents' adapters as one: their matrices beside one another, which adds up what they add, exactly.
+"""Several adapters as one: what they add to a layer is added up, exactly, by putting their matrices side by side.
 
-Low-rank updates add by concatenation (``combination_type="cat"`` of peft; Parametric RAG, arXiv 2501.15915):
-``[B1 B2] [A1; A2] = B1 A1 + B2 A2``. A request to vLLM carries one adapter, of a rank that it reserves room for, so
-the result is filled with zeros up to such a rank.
+No torch: matrices are arrays, as they come from a file.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
-from carrel.errors import InputError, ModelError
+from carrel.errors import InputError
 
-RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
-"""What vLLM takes (``--max-lora-rank``)."""
-_DOWN, _UP = ".lora_A.weight", ".lora_B.weight"
+Tensors = Mapping[str, NDArray[np.float32]]
+SERVED_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
+"""The ranks of adapters that vLLM makes room for; one request carries one adapter, of one of these."""
+_A, _B = ".lora_A.weight", ".lora_B.weight"
 
 
 @dataclass(frozen=True, slots=True)
-class Weights:
-    """An adapter's matrices by the names that peft's files have, and what its updates are multiplied with.
+class Merged:
+    """One adapter that does what several do together.
 
-    ``lora_A`` is (rank, in), ``lora_B`` is (out, rank).
+    Attributes
+    ----------
+    exact : False where the rank was cut to fit; ``lost`` is then the largest share of a layer's norm that is gone.
     """
 
-    tensors: Mapping[str, Tensor]
+    tensors: dict[str, NDArray[np.float32]]
+    config: dict[str, Any]
     rank: int
-    alpha: float
-
-    @property
-    def scaling(self) -> float:
-        return self.alpha / self.rank
-
-    @property
-    def size_bytes(self) -> int:
-        return sum(value.numel() * value.element_size() for value in self.tensors.values())
-
-    def modules(self) -> set[str]:
-        """Names of the projections that have an update."""
-        return {name.removesuffix(_DOWN) for name in self.tensors if name.endswith(_DOWN)}
+    exact: bool = True
+    lost: float = 0.0
 
 
-def rank_for(rank: int) -> int:
-    """The smallest rank of ``RANKS`` that holds one.
+def merge(
+    adapters: Sequence[tuple[Tensors, Mapping[str, Any]]],
+    weights: Sequence[float] | None = None,
+    *,
+    ranks: Sequence[int] | None = None,
+) -> Merged:
+    """One adapter whose product is the weighted sum of the others' products, layer by layer.
 
-    Raises
-    ------
-    InputError : none does.
-    """
-    for allowed in RANKS:
-        if rank <= allowed:
-            return allowed
-    raise InputError(f"adapters of rank {rank} together are more than vLLM takes ({RANKS[-1]}): merge fewer of them")
-
-
-def merge(adapters: Sequence[Weights], *, pad: bool = True) -> Weights:
-    """One adapter that adds to every projection the sum of what each of them adds.
+    With A (r, n) and B (m, r) of each, [B1 B2 ..] times [A1; A2; ..] is B1 A1 + B2 A2 + ..: the ranks add up and
+    nothing is lost. It is what peft calls ``cat`` in ``add_weighted_adapter``, and what Parametric RAG (arXiv
+    2501.15915) merges by.
 
     Parameters
     ----------
-    pad : fill up with zeros to a rank that vLLM takes.
+    adapters : the tensors of each, by peft's names, and its adapter_config.
+    weights : of each; 1 by default.
+    ranks : the merged rank is the least of these that is enough, filled up with zeros; SERVED_RANKS for vLLM. Where
+        even the largest is too small, the best approximation of that rank is taken (Eckart and Young, 1936).
 
     Raises
     ------
-    InputError : there are none, or they are together of too high a rank. ModelError : their shapes differ.
+    InputError : there is none, or they are not for the same layers of the same model.
     """
     if not adapters:
-        raise InputError("there are no adapters to merge")
-    together = sum(adapter.rank for adapter in adapters)
-    rank = rank_for(together) if pad else together
-    merged: dict[str, Tensor] = {}
-    for module in sorted(set().union(*(adapter.modules() for adapter in adapters))):
-        downs, ups = _stacked(module, adapters)
-        down, up = torch.cat(downs, 0), torch.cat(ups, 1)  # (R, in), (out, R)
-        merged[module + _DOWN] = _filled(down, rank, 0)
-        merged[module + _UP] = _filled(up, rank, 1)
-    return Weights(merged, rank, float(rank))  # scaling is 1: each adapter's own is in its B
+        raise InputError("there is no adapter to merge")
+    weights = [1.0] * len(adapters) if weights is None else list(weights)
+    if len(weights) != len(adapters):
+        raise InputError(f"{len(adapters)} adapters cannot have {len(weights)} weights: give one for each")
+    if not all(isinstance(weight, (int, float)) and math.isfinite(weight) for weight in weights):
+        raise InputError(f"the weights of adapters are numbers, not {weights!r}")
+    modules = _modules(adapters)
+    rank = sum(_rank(tensors) for tensors, _ in adapters)
+    goal = rank if ranks is None else min((each for each in ranks if each >= rank), default=max(ranks))
+    tensors: dict[str, NDArray[np.float32]] = {}
+    lost = 0.0
+    for module in modules:
+        down = np.concatenate([tensors_[module + _A] for tensors_, _ in adapters])
+        each = zip(weights, adapters, strict=True)
+        up = np.concatenate([weight * scale(config) * found[module + _B] for weight, (found, config) in each], axis=1)
+        if goal < rank:
+            down, up, gone = _cut(down, up, goal)
+            lost = max(lost, gone)
+        tensors[module + _A], tensors[module + _B] = _filled(down, up, goal)
+    config = {**adapters[0][1], "r": goal, "lora_alpha": float(goal), "use_rslora": False}
+    return Merged(tensors, config, goal, goal >= rank, lost)
 
 
-def _stacked(module: str, adapters: Sequence[Weights]) -> tuple[list[Tensor], list[Tensor]]:
-    downs: list[Tensor] = []
-    ups: list[Tensor] = []
-    for adapter in adapters:
-        if module + _DOWN not in adapter.tensors:
-            continue
-        down, up = adapter.tensors[module + _DOWN], adapter.tensors[module + _UP]
-        if downs and (down.shape[1] != downs[0].shape[1] or up.shape[0] != ups[0].shape[0]):
-            raise ModelError(f"adapters of different base models cannot be merged: {module} has other shapes in them")
-        downs.append(down)
-        ups.append((up.float() * adapter.scaling).to(up.dtype))
-    return downs, ups
+def scale(config: Mapping[str, Any]) -> float:
+    """What an adapter's product is multiplied by."""
+    rank, alpha = config["r"], config["lora_alpha"]
+    return float(alpha / math.sqrt(rank) if config.get("use_rslora") else alpha / rank)
 
 
-def _filled(matrix: Tensor, rank: int, axis: int) -> Tensor:
-    missing = rank - matrix.shape[axis]
-    if missing == 0:
-        return matrix.contiguous()
-    shape = list(matrix.shape)
-    shape[axis] = missing
-    return torch.cat([matrix, matrix.new_zeros(shape)], axis)
+def delta(tensors: Tensors, config: Mapping[str, Any], module: str) -> NDArray[np.float32]:
+    """(outputs, inputs): what an adapter adds to a layer's weight."""
+    product: NDArray[np.float32] = scale(config) * (tensors[module + _B] @ tensors[module + _A])
+    return product
+
+
+def modules_of(tensors: Tensors) -> list[str]:
+    """The layers that an adapter adds to, by peft's names."""
+    return sorted(name.removesuffix(_A) for name in tensors if name.endswith(_A))
+
+
+def _modules(adapters: Sequence[tuple[Tensors, Mapping[str, Any]]]) -> list[str]:
+    first = modules_of(adapters[0][0])
+    for tensors, _ in adapters:
+        if len(tensors) != 2 * len(first) or modules_of(tensors) != first:
+            raise InputError("adapters of different layers, or of another kind than LoRA, cannot be merged")
+        for module in first:
+            ours, theirs = adapters[0][0], tensors
+            if ours[module + _A].shape[1] != theirs[module + _A].shape[1] or len(ours[module + _B]) != len(
+                theirs[module + _B]
+            ):
+                raise InputError(f"adapters of different models cannot be merged: {module} has another size in one")
+    return first
+
+
+def _rank(tensors: Tensors) -> int:
+    return max(len(tensors[module + _A]) for module in modules_of(tensors))
+
+
+def _filled(
+    down: NDArray[np.float32], up: NDArray[np.float32], rank: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    missing = rank - len(down)
+    wide = np.pad(down, ((0, missing), (0, 0))), np.pad(up, ((0, 0), (0, missing)))
+    return np.ascontiguousarray(wide[0], np.float32), np.ascontiguousarray(wide[1], np.float32)
+
+
+def _cut(
+    down: NDArray[np.float32], up: NDArray[np.float32], rank: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32], float]:
+    """The nearest product of a smaller rank, by the singular values of the two thin factors."""
+    left, first = np.linalg.qr(up)
+    right, second = np.linalg.qr(down.T)
+    inner, values, outer = np.linalg.svd(first @ second.T)
+    total = float(np.sqrt((values**2).sum()))
+    gone = float(np.sqrt((values[rank:] ** 2).sum())) / total if total else 0.0
+    roots = np.sqrt(values[:rank])
+    return (roots[:, None] * outer[:rank]) @ right.T, left @ (inner[:, :rank] * roots), gone

@@ -1,117 +1,125 @@
-"""How an adapter is trained: which weights, how small, how long, and on what cuts of the text. Needs no torch."""
+"""How a document is trained into an adapter: the size of the adapter, what is learnt, and how long."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-from dataclasses import asdict, dataclass, replace
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from types import MappingProxyType
 
+from carrel.embeddings.base import digest
 from carrel.errors import InputError
 
 FEED_FORWARD = ("gate_proj", "up_proj", "down_proj")
-ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
-_SMALL = 50_000_000  # parameters; below it a rank of 2 holds next to nothing
+_VERSION = "adapter/1"  # of what training makes of a recipe
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """What an adapter depends on besides its text and its base model.
+    """What training goes by. Two recipes that are equal make the same adapter of the same lesson and model.
 
-    Attributes
+    Parameters
     ----------
-    name, citation : of the method.
-    rank, alpha : of the adapter; what it adds to a weight is ``alpha / rank`` times the product of its two matrices.
-    targets : the projections that get one, by the last part of their names.
-    layers : which layers do, from 0; empty for all.
-    rate : of AdamW, at its highest; it rises over the first steps and falls in a line to nothing.
-    epochs : times that each example is seen. batch : examples a step.
-    segment, overlap : tokens of a piece of the text, and of what it shares with the one before.
-    silence : how much it counts to leave the base model's output as it is on what is not the document's. 0: not at all.
-    strangers : examples of what is not the document's, for each of its own.
-    seed : of the first weights and of the order.
-    """
-
-    name: str
-    citation: str = ""
-    rank: int = 2
-    alpha: float = 32.0
-    targets: tuple[str, ...] = FEED_FORWARD
-    layers: tuple[int, ...] = ()
-    rate: float = 3e-4
-    epochs: int = 1
-    batch: int = 1
-    segment: int = 512
-    overlap: int = 64
-    silence: float = 0.0
-    strangers: float = 1.0
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name in ("rank", "epochs", "batch", "segment"):
-            _check_whole(name, getattr(self, name), 1)
-        for name in ("overlap", "seed"):
-            _check_whole(name, getattr(self, name), 0)
-        for name in ("alpha", "rate"):
-            if not getattr(self, name) > 0:
-                raise InputError(f"{name} of a recipe is a number above 0, not {getattr(self, name)!r}")
-        for name in ("silence", "strangers"):
-            if not getattr(self, name) >= 0:
-                raise InputError(f"{name} of a recipe is a number, 0 or more, not {getattr(self, name)!r}")
-        if self.overlap >= self.segment:
-            raise InputError(f"segments of {self.segment} tokens cannot share {self.overlap} with the one before")
-        if not self.targets:
-            raise InputError("a recipe names at least one projection in targets, such as 'down_proj'")
-
-    @property
-    def hash(self) -> str:
-        """16 hex digits that are others where anything of it is."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
-
-    def fitted(self, parameters: int) -> Recipe:
-        """The recipe for a base model of so many parameters: the published one is for a billion and more.
-
-        A tiny model has neither the width nor the knowledge to take a document in at rank 2 and in one epoch.
-        """
-        if parameters >= _SMALL:
-            return self
-        return replace(
-            self, rank=max(self.rank, 16), rate=max(self.rate, 3e-3), epochs=max(self.epochs, 300),
-            batch=max(self.batch, 64), silence=max(self.silence, 1.0),
-        )  # fmt: skip
-
-
-def _check_whole(name: str, value: object, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise InputError(f"{name} of a recipe is a whole number, {least} or more, not {value!r}")
-
-
-PARAMETRIC_RAG = Recipe("parametric-rag", "Parametric Retrieval Augmented Generation, arXiv 2501.15915")
-"""Feed-forward projections, rank 2, one epoch; each document by itself, merged when it is retrieved."""
-
-LIFT = Recipe(
-    "lift", "LIFT: Improving Long-Context Understanding through Long Input Fine-Tuning, arXiv 2502.14644",
-    rank=16, targets=ATTENTION + FEED_FORWARD, rate=5e-5, epochs=3, segment=1024, overlap=384,
-)  # fmt: skip
-"""One long input in overlapping segments, so that what stands together in it is seen together."""
-
-TEMP_LORA = Recipe(
-    "temp-lora", "With Greater Text Comes Greater Necessity: Inference-Time Training, arXiv 2401.11504",
-    rank=64, alpha=64.0, targets=ATTENTION, rate=5e-5, epochs=2, segment=1024, overlap=0,
-)  # fmt: skip
-"""A throw-away adapter, trained further on each finished block of a text that is being written."""
-
-RECIPES = {recipe.name: recipe for recipe in (PARAMETRIC_RAG, LIFT, TEMP_LORA)}
-
-
-def make_recipe(chosen: str | Recipe) -> Recipe:
-    """A recipe, by name or as it is.
+    name : to be shown.
+    rank, alpha : of the LoRA matrices; what they add to a layer is scaled by alpha / rank.
+    targets : the names of the linear layers that get them.
+    rate : of learning, at its highest; it warms up over a twentieth of the steps and falls to 0 as a cosine.
+    epochs : how often everything is seen. batch : texts a step.
+    segment_tokens, overlap_tokens : of the pieces that a document is read in.
+    learns_text : whether the pieces themselves are learnt, word by word, besides the pairs.
+    open_book : share of the pairs that are learnt with their document in front of them.
+    silence : weight of the divergence from the bare model on what the document says nothing of.
+    others : such texts a step.
+    beside : adapters of other documents that are merged in while it learns, at most; how many, and which, changes from
+        step to step.
+    seed : of all chance.
 
     Raises
     ------
-    InputError : there is none of that name.
+    InputError : a number is of no use.
     """
-    if isinstance(chosen, Recipe):
-        return chosen
-    if chosen not in RECIPES:
-        raise InputError(f"there is no recipe {chosen!r}. Recipes: {', '.join(RECIPES)}")
-    return RECIPES[chosen]
+
+    name: str = "custom"
+    rank: int = 2
+    alpha: float = 32.0
+    targets: tuple[str, ...] = FEED_FORWARD
+    rate: float = 3e-4
+    epochs: int = 1
+    batch: int = 1
+    segment_tokens: int = 1024
+    overlap_tokens: int = 128
+    learns_text: bool = True
+    open_book: float = 0.5
+    silence: float = 0.0
+    others: int = 0
+    beside: int = 0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("rank", "epochs", "batch", "segment_tokens"):
+            _check(name, getattr(self, name), 1, whole=True)
+        for name in ("overlap_tokens", "others", "beside", "seed"):
+            _check(name, getattr(self, name), 0, whole=True)
+        for name in ("alpha", "rate", "silence", "open_book"):
+            _check(name, getattr(self, name), 0)
+        if self.open_book > 1:
+            raise InputError(f"open_book is a share, from 0 to 1, not {self.open_book!r}")
+        if self.overlap_tokens >= self.segment_tokens:
+            raise InputError(
+                f"pieces of {self.segment_tokens} tokens cannot overlap by {self.overlap_tokens}: give a smaller"
+                " overlap_tokens"
+            )
+        named = isinstance(self.targets, tuple) and all(isinstance(name, str) and name for name in self.targets)
+        if not (named and self.targets):
+            raise InputError(f"targets are names of layers, such as {FEED_FORWARD}, not {self.targets!r}")
+
+    @property
+    def key(self) -> str:
+        """Changes whenever the adapter would: all but the name."""
+        about = {name: value for name, value in asdict(self).items() if name != "name"}
+        return digest(_VERSION, *(f"{name}={value!r}" for name, value in sorted(about.items())))
+
+    @property
+    def scale(self) -> float:
+        return self.alpha / self.rank
+
+
+def _check(name: str, value: object, least: int, *, whole: bool = False) -> None:
+    number = isinstance(value, int) or (not whole and isinstance(value, float) and math.isfinite(value))
+    if not number or isinstance(value, bool) or value < least:  # type: ignore[operator]
+        raise InputError(f"{name} is a {'whole ' if whole else ''}number, {least} or more, not {value!r}")
+
+
+PARAMETRIC_RAG = Recipe("parametric-rag")
+"""Su et al., "Parametric Retrieval Augmented Generation", arXiv 2501.15915: small adapters of the feed-forward layers,
+pairs with and without their passage, one pass."""
+
+LIFT = Recipe("lift", rank=16, rate=1e-4, epochs=4, segment_tokens=2048, overlap_tokens=512)
+"""Mao et al., "LIFT: Improving Long Context Understanding Through Long Input Fine-Tuning", arXiv 2412.13626: one long
+input in overlapping pieces, several passes, then tasks made of it."""
+
+TEMP_LORA = Recipe("temp-lora", rank=16, alpha=32.0, rate=5e-5, epochs=2, segment_tokens=1024, overlap_tokens=256,
+                   open_book=0.0)  # fmt: skip
+"""Wang et al., "With Greater Text Comes Greater Necessity: Inference-Time Training Helps Long Text Generation", arXiv
+2401.11504: a throw-away adapter learns each finished block of a text that is being written."""
+
+RECIPES: Mapping[str, Recipe] = MappingProxyType({each.name: each for each in (PARAMETRIC_RAG, LIFT, TEMP_LORA)})
+
+
+def make_recipe(recipe: str | Recipe) -> Recipe:
+    """The recipe of a name, or the one that is given.
+
+    Raises
+    ------
+    InputError : no recipe has this name.
+    """
+    if isinstance(recipe, Recipe):
+        return recipe
+    if not isinstance(recipe, str) or recipe not in RECIPES:
+        raise InputError(f"unknown recipe {recipe!r}. Use one of {', '.join(RECIPES)}, or a Recipe of your own.")
+    return RECIPES[recipe]
+
+
+def as_dict(recipe: Recipe) -> dict[str, object]:
+    """For a file beside the adapter."""
+    return {field.name: getattr(recipe, field.name) for field in fields(recipe)}

@@ -1,13 +1,7 @@
-"""Trains a LoRA adapter on a document's examples, and to be silent on what is not the document's.
-
-An adapter that only learns its own document answers anything with it, and two of them merged answer each other's
-questions. So each is also shown what is not its own: its own examples with other words in them, and its own text
-under another vocabulary. There its output is held to the base model's.
-"""
+"""Training an adapter: a few passes over what a document says, while it learns to be silent on all else."""
 
 from __future__ import annotations
 
-import itertools
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -17,207 +11,270 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import cross_entropy, kl_div
 
-from carrel.errors import InputError, MissingDependencyError
+from carrel.asynchronous import stop_if_cancelled
+from carrel.errors import InputError, MissingDependencyError, ModelError
 from carrel.memory.parametric.recipes import Recipe
 
 if TYPE_CHECKING:
-    from peft import PeftModel
     from transformers import PreTrainedModel
 
-_WARM_UP = 20  # steps
-_CLIP = 1.0  # the longest gradient
-ADAPTER = "default"
+_WARM_UP = 0.05  # of the steps
+_LARGEST_STEP = 1.0  # norm of a gradient
+_NEIGHBOURS_EXAMPLES = 64  # a step, of each adapter that is merged in
+_OWN, _OTHER, _SILENT = range(3)
+
+Tensors = dict[str, NDArray[np.float32]]
+"""The matrices of an adapter by the names that peft gives them in a file."""
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """Tokens of which those from ``first`` on are to be predicted from what stands before them."""
+    """Tokens to learn from; those before ``first`` are only read."""
 
     ids: tuple[int, ...]
-    first: int = 1
+    first: int
 
-    def __post_init__(self) -> None:
-        if not 0 < self.first < len(self.ids):
-            raise InputError(f"an example of {len(self.ids)} tokens cannot be learnt from its token {self.first} on")
+
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """Another document's adapter, and what it must go on to know while this one is merged with it."""
+
+    tensors: Tensors
+    examples: tuple[Example, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingProgress:
-    """Where a training is: steps done and all, the losses of the last step, seconds since it began."""
+    """Of one adapter: steps done and in all, the loss of the last step, seconds."""
 
     step: int
     steps: int
     loss: float
-    strayed: float  # mean divergence from the base model on what is not the document's
     seconds: float
+
+
+Progress = Callable[[TrainingProgress], object]
 
 
 @dataclass(frozen=True, slots=True)
-class Training:
-    """What a training did. ``stopped`` : by Ctrl-C, with what it had trained kept."""
+class Trained:
+    """An adapter as it goes to a file: tensors, peft's configuration, and how the training went."""
 
-    steps: int
-    planned: int
-    loss: float
-    strayed: float
-    seconds: float
-    cpu_s: float
-    stopped: bool = False
-
-
-def attach(model: PreTrainedModel, recipe: Recipe, name: str = ADAPTER) -> PeftModel:
-    """The model with a new adapter that changes nothing yet. The base's weights stay as they are, and its object too.
-
-    Raises
-    ------
-    InputError : the model has none of the recipe's projections. MissingDependencyError : peft is not installed.
-    """
-    try:
-        from peft import LoraConfig, get_peft_model
-    except ModuleNotFoundError as error:
-        raise MissingDependencyError("peft", "torch", "Parametric memory") from error
-
-    config = LoraConfig(
-        r=recipe.rank, lora_alpha=recipe.alpha, target_modules=list(recipe.targets), bias="none", lora_dropout=0.0,
-        layers_to_transform=list(recipe.layers) or None, task_type="CAUSAL_LM",
-    )  # fmt: skip
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(recipe.seed)
-        try:
-            return get_peft_model(model, config, adapter_name=name)  # type: ignore[return-value,unused-ignore]
-        except ValueError as error:
-            raise InputError(
-                f"{type(model).__name__} has no projections {', '.join(recipe.targets)}"
-                " in the layers of the recipe: name its own with replace(recipe, targets=...)."
-            ) from error
+    tensors: Tensors
+    config: dict[str, Any]
+    figures: dict[str, float]
 
 
 def train(
-    model: PeftModel,
-    examples: Sequence[Example],
+    model: PreTrainedModel,
+    own: Sequence[Example],
     recipe: Recipe,
     *,
-    strangers: Callable[[np.random.Generator, int], Sequence[Example]] | None = None,
-    progress: Callable[[TrainingProgress], None] | None = None,
-) -> Training:
-    """Train the active adapter of a model. Ctrl-C ends it after the step, with what is trained kept.
+    others: Sequence[Example] = (),
+    neighbours: Sequence[Neighbour] = (),
+    progress: Progress | None = None,
+) -> Trained:
+    """An adapter that knows what the examples say; the model itself is as it was, whatever happens.
 
-    Parameters
-    ----------
-    examples : the document's.
-    strangers : gives so many examples of what is not the document's; by default :func:`strange` ones.
-    progress : called after each step.
+    Besides its own examples each step has ``recipe.others`` of the texts in ``others``, of which the adapter must make
+    what the bare model makes (Kullback-Leibler divergence at their last place), and up to ``recipe.beside`` of the
+    neighbours merged in, whose own examples must stay right. So adapters that are merged later disturb each other
+    less; nothing of it is in Parametric RAG (arXiv 2501.15915).
 
     Raises
     ------
-    InputError : there are no examples.
+    InputError : there is nothing to learn, or the model has no layers of the recipe's names.
+    MissingDependencyError : peft is not installed. ModelError : the loss is no number any more.
     """
-    if not examples:
-        raise InputError("there is nothing to train on: the document gives no examples")
+    if not own:
+        raise InputError("there is nothing to train on: the document gave neither text nor pairs")
     chance = np.random.default_rng(recipe.seed)
-    trained = [value for value in model.parameters() if value.requires_grad]
-    optimiser = torch.optim.AdamW(trained, lr=recipe.rate, weight_decay=0.0)
-    a_pass = math.ceil(len(examples) / recipe.batch)
-    steps = recipe.epochs * a_pass
     began, cpu = time.perf_counter(), time.process_time()
-    at = TrainingProgress(0, steps, math.nan, 0.0, 0.0)
-    others = strangers or Strangers(examples, int(model.config.vocab_size))
-    was_training = model.training
-    model.train()
-    stopped = False
-    try:
-        with _seeded(recipe.seed):
-            for step, own in enumerate(_batches(examples, recipe, chance)):
-                for group in optimiser.param_groups:
-                    group["lr"] = recipe.rate * min(1.0, (step + 1) / min(_WARM_UP, steps)) * (1 - step / steps)
-                count = round(len(own) * recipe.strangers) if recipe.silence else 0
-                loss, strayed = _losses(model, own, others(chance, count) if count else ())
-                optimiser.zero_grad(set_to_none=True)
-                (loss + recipe.silence * strayed).backward()  # type: ignore[no-untyped-call,unused-ignore]
-                nn.utils.clip_grad_norm_(trained, _CLIP)
-                optimiser.step()
-                at = TrainingProgress(step + 1, steps, loss.item(), float(strayed), time.perf_counter() - began)
-                if progress is not None:
-                    progress(at)
-    except KeyboardInterrupt:
-        stopped = True
-    finally:
-        model.train(was_training)
-    return Training(
-        at.step, steps, at.loss, at.strayed, time.perf_counter() - began, time.process_time() - cpu, stopped
-    )
+    with adapted(model, recipe, [each.tensors for each in neighbours]) as learner:
+        steps = recipe.epochs * math.ceil(len(own) / recipe.batch)
+        optimizer = torch.optim.AdamW(learner.weights, lr=recipe.rate, weight_decay=0.0)
+        order: list[int] = []
+        loss = math.nan
+        for step in range(steps):
+            stop_if_cancelled()
+            if len(order) < min(recipe.batch, len(own)):
+                order = chance.permutation(len(own)).tolist()
+            chosen, order = [own[at] for at in order[: recipe.batch]], order[recipe.batch :]
+            _set_rate(optimizer, recipe.rate, step, steps)
+            loss = _step(learner, _Texts(chosen, others, neighbours, recipe), chance, optimizer)
+            if progress is not None:
+                progress(TrainingProgress(step + 1, steps, loss, time.perf_counter() - began))
+        figures = {
+            "steps": steps, "loss": loss,
+            "wall_s": time.perf_counter() - began, "cpu_s": time.process_time() - cpu,
+        }  # fmt: skip
+        return Trained(learner.tensors(), peft_config(recipe), figures)
 
 
-class Strangers:
-    """What is not a document's: its own examples with some of their words replaced by any of the vocabulary.
-
-    A question of the document about somebody else, mostly; the document's own never comes.
-    """
-
-    def __init__(self, examples: Sequence[Example], words: int, *, special: Sequence[int] = ()) -> None:
-        self._examples = examples
-        self._own = {example.ids[: example.first] for example in examples}
-        self._words = np.setdiff1d(np.arange(words), np.array(special, np.int64))
-
-    def __call__(self, chance: np.random.Generator, count: int) -> list[Example]:
-        """``count`` of them, or a few less: those that came out as the document's are left out."""
-        found = []
-        for row in chance.integers(len(self._examples), size=count):
-            example = self._examples[int(row)]
-            ids = np.array(example.ids)
-            asked = np.arange(1, example.first) if example.first > 1 else np.arange(1, len(ids))
-            changed = asked[chance.random(len(asked)) < max(0.3, 1.0 / max(1, len(asked)))]
-            ids[changed] = chance.choice(self._words, len(changed))
-            if tuple(ids[: example.first].tolist()) not in self._own:
-                found.append(Example(tuple(ids.tolist()), 1))
-        return found
+def _set_rate(optimizer: torch.optim.Optimizer, rate: float, step: int, steps: int) -> None:
+    warm = max(1, round(_WARM_UP * steps))
+    falling = 0.5 * (1 + math.cos(math.pi * step / steps))
+    for group in optimizer.param_groups:
+        group["lr"] = rate * min(1.0, (step + 1) / warm) * falling
 
 
-def _batches(examples: Sequence[Example], recipe: Recipe, chance: np.random.Generator) -> Iterator[list[Example]]:
-    """All examples in a new order for each epoch, those of one batch alike in length."""
-    for _ in range(recipe.epochs):
-        order = chance.permutation(len(examples))
-        order = order[np.argsort([len(examples[number].ids) // 16 for number in order], kind="stable")]
-        starts = range(0, len(order), recipe.batch)
-        for start in chance.permutation(np.array(starts)):
-            yield [examples[int(number)] for number in order[start : start + recipe.batch]]
+@dataclass(frozen=True, slots=True)
+class _Texts:
+    """What one step may draw from."""
+
+    own: Sequence[Example]
+    others: Sequence[Example]
+    neighbours: Sequence[Neighbour]
+    recipe: Recipe
+
+    def drawn(self, chance: np.random.Generator) -> tuple[list[tuple[Example, int]], list[int]]:
+        """The texts of a step with what each is for, and the neighbours that are merged in."""
+        most = min(self.recipe.beside, len(self.neighbours))
+        beside = chance.choice(len(self.neighbours), chance.integers(most + 1), replace=False).tolist() if most else []
+        texts = [(each, _OWN) for each in self.own]
+        for at in beside:
+            texts += [(each, _OTHER) for each in _some(self.neighbours[at].examples, _NEIGHBOURS_EXAMPLES, chance)]
+        texts += [(each, _SILENT) for each in _some(self.others, self.recipe.others, chance)]
+        return texts, beside
 
 
-def _losses(model: PeftModel, own: Sequence[Example], strange: Sequence[Example]) -> tuple[Tensor, Tensor]:
-    """Mean cross-entropy of what is to be predicted of one's own; mean divergence from the base on what is strange."""
-    logits, targets = _predicted(model, own)
-    loss = functional.cross_entropy(logits.float(), targets)
-    strayed = logits.new_zeros(())
-    if strange:
-        now, _ = _predicted(model, strange)
-        with torch.no_grad(), model.disable_adapter():
-            base, _ = _predicted(model, strange)
-        strayed = functional.kl_div(
-            now.float().log_softmax(-1), base.float().log_softmax(-1), log_target=True, reduction="batchmean"
-        )
-    return loss, strayed
+def _some(texts: Sequence[Example], count: int, chance: np.random.Generator) -> list[Example]:
+    count = min(count, len(texts))
+    return [texts[at] for at in chance.choice(len(texts), count, replace=False)] if count else []
 
 
-def _predicted(model: PeftModel, examples: Sequence[Example]) -> tuple[Tensor, Tensor]:
-    """Logits ``(N, V)`` where a token is to be predicted, and those tokens ``(N,)``."""
-    longest = max(len(example.ids) for example in examples)
-    ids = torch.zeros(len(examples), longest, dtype=torch.long)
-    wanted = torch.zeros(len(examples), longest, dtype=torch.bool)
-    for row, example in enumerate(examples):  # padded behind: causal attention does not see it
-        ids[row, : len(example.ids)] = torch.tensor(example.ids)
-        wanted[row, example.first : len(example.ids)] = True
-    place = next(model.parameters()).device
-    ids, wanted = ids.to(place), wanted.to(place)
-    logits = model(input_ids=ids[:, :-1], use_cache=False).logits  # (B, S, V)
-    return logits[wanted[:, 1:]], ids[:, 1:][wanted[:, 1:]]
+def _step(learner: Learner, texts: _Texts, chance: np.random.Generator, optimizer: torch.optim.Optimizer) -> float:
+    drawn, beside = texts.drawn(chance)
+    kinds = torch.tensor([kind for _, kind in drawn], device=learner.device)
+    ids, mask, labels = _batch([text for text, _ in drawn], learner.device)
+    learner.merge(beside)
+    logits = learner.logits(ids, mask)
+    losses = [_answers(logits, labels, kinds == kind) for kind in (_OWN, _OTHER) if bool((kinds == kind).any())]
+    silent = kinds == _SILENT
+    if bool(silent.any()):
+        last = mask[silent].sum(1) - 1
+        bare = learner.bare_logits(ids[silent], mask[silent])
+        rows = torch.arange(len(last), device=learner.device)
+        heard = kl_div(
+            logits[silent][rows, last].log_softmax(-1), bare[rows, last].log_softmax(-1),
+            log_target=True, reduction="batchmean",
+        )  # fmt: skip
+        losses.append(texts.recipe.silence * heard)
+    loss = torch.stack(losses).sum()
+    if not bool(torch.isfinite(loss)):
+        raise ModelError("the loss is no number any more: train with a smaller rate")
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    torch.nn.utils.clip_grad_norm_(learner.weights, _LARGEST_STEP)
+    optimizer.step()
+    return float(losses[0].detach())
+
+
+def _answers(logits: Tensor, labels: Tensor, chosen: Tensor) -> Tensor:
+    """Cross-entropy of what is to be learnt of some rows: logits (B, T, V), labels (B, T), -100 where nothing is."""
+    return cross_entropy(logits[chosen][:, :-1].flatten(0, 1), labels[chosen][:, 1:].flatten())
+
+
+def _batch(texts: Sequence[Example], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """Ids, mask and labels, (B, T) each, padded behind."""
+    longest = max(len(text.ids) for text in texts)
+    ids = torch.zeros(len(texts), longest, dtype=torch.long)
+    mask = torch.zeros_like(ids)
+    labels = torch.full_like(ids, -100)
+    for row, text in enumerate(texts):
+        end = len(text.ids)
+        ids[row, :end] = torch.tensor(text.ids)
+        mask[row, :end] = 1
+        labels[row, text.first : end] = ids[row, text.first : end]
+    return ids.to(device), mask.to(device), labels.to(device)
+
+
+# -- the model with an adapter in it ------------------------------------------------------------
+
+
+class Learner:
+    """A model with one adapter that learns and others that are merged in or not; see ``adapted``."""
+
+    def __init__(self, wrapped: Any, neighbours: int) -> None:
+        self._wrapped, self._neighbours = wrapped, neighbours
+        self.device: torch.device = next(wrapped.parameters()).device
+        self.weights = [weight for name, weight in wrapped.named_parameters() if ".own." in name]
+        self.merge([])
+
+    def merge(self, neighbours: Sequence[int]) -> None:
+        """Have the model run with the learning adapter and some neighbours."""
+        self._wrapped.base_model.set_adapter(["own", *(f"beside_{at}" for at in neighbours)])
+        for name, weight in self._wrapped.named_parameters():  # peft has all that is in use learn
+            weight.requires_grad_(".own." in name)
+
+    def logits(self, ids: Tensor, mask: Tensor) -> Tensor:
+        out: Tensor = self._wrapped(input_ids=ids, attention_mask=mask, use_cache=False).logits
+        return out.float()
+
+    def bare_logits(self, ids: Tensor, mask: Tensor) -> Tensor:
+        with torch.no_grad(), self._wrapped.disable_adapter():
+            return self.logits(ids, mask)
+
+    def tensors(self) -> Tensors:
+        from peft import get_peft_model_state_dict
+
+        found = get_peft_model_state_dict(self._wrapped, adapter_name="own")
+        return {name: tensor.detach().float().cpu().numpy().copy() for name, tensor in found.items()}
 
 
 @contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    """Torch's own chance, of this training alone."""
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-        torch.manual_seed(seed)
-        yield
+def adapted(model: PreTrainedModel, recipe: Recipe, neighbours: Sequence[Tensors] = ()) -> Iterator[Learner]:
+    """The model with a new adapter in it; taken out again in the end. ``model`` must not be used meanwhile."""
+    peft = _peft()
+    config = peft.LoraConfig(**lora_settings(recipe))
+    learning = [(weight, weight.requires_grad) for weight in model.parameters()]
+    was_training = model.training
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)
+        try:
+            wrapped = peft.get_peft_model(model, config, adapter_name="own")
+        except ValueError as error:
+            raise InputError(
+                f"{type(model).__name__} has no layers named {', '.join(recipe.targets)}: name its own in the recipe"
+            ) from error
+    try:
+        for at, tensors in enumerate(neighbours):
+            rank = next(array.shape[0] for name, array in tensors.items() if "lora_A" in name)
+            settings = lora_settings(recipe) | {"r": rank, "lora_alpha": rank * recipe.scale}
+            wrapped.add_adapter(f"beside_{at}", peft.LoraConfig(**settings))
+            as_torch = {name: torch.from_numpy(array) for name, array in tensors.items()}
+            peft.set_peft_model_state_dict(wrapped, as_torch, adapter_name=f"beside_{at}")
+        wrapped.eval()  # no dropout: an adapter is small enough
+        yield Learner(wrapped, len(neighbours))
+    finally:
+        wrapped.unload()
+        if hasattr(model, "peft_config"):
+            del model.peft_config
+        model.train(was_training)
+        for weight, learns in learning:
+            weight.requires_grad_(learns)
+
+
+def lora_settings(recipe: Recipe) -> dict[str, Any]:
+    """What peft makes a layer's matrices by."""
+    return {
+        "r": recipe.rank, "lora_alpha": recipe.alpha, "lora_dropout": 0.0, "bias": "none",
+        "target_modules": list(recipe.targets), "task_type": "CAUSAL_LM",
+    }  # fmt: skip
+
+
+def peft_config(recipe: Recipe) -> dict[str, Any]:
+    """The adapter_config.json that peft and vLLM read."""
+    return {"peft_type": "LORA", "inference_mode": True, "fan_in_fan_out": False, **lora_settings(recipe)}
+
+
+def _peft() -> Any:
+    try:
+        import peft
+    except ModuleNotFoundError as error:
+        raise MissingDependencyError("peft", "torch", "Parametric memory") from error
+    return peft
