@@ -15,8 +15,8 @@ from carrel.retrieval.indexes.base import shorten_log
 from carrel.retrieval.indexes.lexical import LexicalIndex
 from carrel.retrieval.loaders import made_by_loader
 from carrel.retrieval.progress import IngestProgress, ProgressCallback
-from carrel.retrieval.store import documents as stored
 from carrel.retrieval.store import adapters, files, schema
+from carrel.retrieval.store import documents as stored
 from carrel.retrieval.store.store import Scope, Store
 from carrel.types import IngestReport
 

@@ -9,19 +9,21 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from carrel.errors import AdapterError, DocumentNotFoundError, InputError, MissingDependencyError
-from carrel.memory.parametric.recipes import Recipe
+from carrel.memory.parametric.recipes import Recipe, as_dict
 from carrel.retrieval.store import adapters as places
 from carrel.retrieval.store import documents as stored
 from carrel.retrieval.store.adapters import PROVENANCE
 
 if TYPE_CHECKING:
     from carrel.library import Library
-    from carrel.memory.parametric.merging import Weights
+    from carrel.memory.parametric.merging import Merged, Tensors
+    from carrel.memory.parametric.training import Trained
 
 FORMAT = "carrel-adapter/1"
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -68,9 +70,8 @@ class AdapterFiles:
         return described(place) if place.is_dir() else None
 
     def put(
-        self, document_id: str, content: str, base: str, model: str, recipe: Recipe, weights: Weights,
-        trained: Mapping[str, Any] | None = None,
-    ) -> StoredAdapter:  # fmt: skip
+        self, document_id: str, content: str, base: str, model: str, recipe: Recipe, trained: Trained
+    ) -> StoredAdapter:
         """Keep an adapter; whole or not at all.
 
         Parameters
@@ -81,8 +82,8 @@ class AdapterFiles:
         ------
         DocumentNotFoundError : the document has been removed or changed meanwhile, so nothing is kept.
         """
-        note = _note((document_id,), base, model, recipe.name, weights)
-        note |= {"content": content, "settings": asdict(recipe), "trained": dict(trained or {})}
+        note = _note((document_id,), base, model, recipe.name, int(trained.config["r"]))
+        note |= {"content": content, "settings": as_dict(recipe), "trained": trained.figures}
         store, scope = self._library._store, self._library._scope
         with store.write() as connection:
             root = places.root_of(connection)
@@ -93,12 +94,12 @@ class AdapterFiles:
                 )
             place = places.folder_of(root, scope, document_id) / _name(content, base, recipe)
             made = places.partial(root)
-            write_adapter(made, weights, note)
+            write_adapter(made, trained.tensors, trained.config, note)
             places.publish(made, place)
         return described(place)
 
     def put_merged(
-        self, members: Sequence[StoredAdapter], merged: Callable[[], Weights], base: str, model: str
+        self, members: Sequence[StoredAdapter], merged: Callable[[], Merged], base: str, model: str
     ) -> StoredAdapter:
         """Several adapters as one, in a folder that one request to vLLM can name; made where it is not there yet.
 
@@ -112,14 +113,14 @@ class AdapterFiles:
         place = places.merged_folder(self._root(), scope) / digest
         if place.is_dir():
             return described(place)
-        weights = merged()
+        found = merged()
         documents = tuple(document for one in members for document in one.documents)
-        note = _note(documents, base, model, "merged", weights)
-        with self._library._store.write() as connection:
+        note = _note(documents, base, model, "merged", found.rank)
+        with self._library._store.write():
             if not all(one.folder.is_dir() for one in members):
                 raise DocumentNotFoundError("a document was removed while its adapter was merged: nothing is kept")
             made = places.partial(self._root())
-            write_adapter(made, weights, note)
+            write_adapter(made, found.tensors, found.config, note)
             places.publish(made, place)
         return described(place)
 
@@ -171,23 +172,12 @@ class AdapterFiles:
         return folder / _name(self.content(document_id), base, recipe)
 
 
-def write_adapter(folder: Path, weights: Weights, note: Mapping[str, Any]) -> None:
+def write_adapter(folder: Path, tensors: Tensors, config: Mapping[str, Any], note: Mapping[str, Any]) -> None:
     """The files of peft's format, and the note with the hash of the weights."""
-    try:
-        from safetensors.torch import save_file
-    except ModuleNotFoundError as error:
-        raise MissingDependencyError("safetensors", "torch", "Parametric memory") from error
-
-    save_file({name: value.contiguous().cpu() for name, value in weights.tensors.items()}, str(folder / WEIGHTS))
-    modules = weights.modules()
-    layers = sorted({int(part) for name in modules for part in name.split(".") if part.isdigit()})
-    config = {
-        "peft_type": "LORA", "task_type": "CAUSAL_LM", "r": weights.rank, "lora_alpha": weights.alpha,
-        "target_modules": sorted({name.rpartition(".")[2] for name in modules}), "layers_to_transform": layers,
-        "lora_dropout": 0.0, "bias": "none", "fan_in_fan_out": False, "inference_mode": True,
-        "base_model_name_or_path": note["model"],
-    }  # fmt: skip
-    (folder / CONFIG).write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
+    numpy_files = _safetensors()
+    numpy_files.save_file(dict(tensors), str(folder / WEIGHTS), metadata={"format": "pt"})
+    written = {"base_model_name_or_path": note["model"], **config}
+    (folder / CONFIG).write_text(json.dumps(written, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     whole = {**note, "sha256": _digest(folder / WEIGHTS)}
     (folder / PROVENANCE).write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
 
@@ -209,40 +199,44 @@ def described(folder: Path) -> StoredAdapter:
         raise AdapterError(f"the note of the adapter {folder} is damaged. {_ANEW}") from error
 
 
-def read_weights(adapter: StoredAdapter, base: str) -> Weights:
-    """The matrices of an adapter for the base model with this fingerprint.
+def read_adapter(adapter: StoredAdapter, base: str) -> tuple[Tensors, dict[str, Any]]:
+    """The matrices of an adapter for the base model with this fingerprint, and its configuration.
 
     Raises
     ------
     AdapterError : it was trained on another base model, or its files are damaged.
     """
-    from carrel.memory.parametric.merging import Weights
-
     if adapter.base != base:
         raise AdapterError(
             f"the adapter of {', '.join(adapter.documents)} was trained on {adapter.model} ({adapter.base[:12]}), and"
             f" this model is another ({base[:12]}): train one for it, or ask with the model it is for."
         )
-    try:
-        from safetensors.torch import load_file
-    except ModuleNotFoundError as error:
-        raise MissingDependencyError("safetensors", "torch", "Parametric memory") from error
-
+    numpy_files = _safetensors()
     note = _read_note(adapter.folder)
     try:
         if _digest(adapter.folder / WEIGHTS) != note["sha256"]:
             raise AdapterError(f"the weights in {adapter.folder} are damaged: their hash is another. {_ANEW}")
-        return Weights(load_file(str(adapter.folder / WEIGHTS)), int(note["rank"]), float(note["alpha"]))
+        config = json.loads((adapter.folder / CONFIG).read_text(encoding="utf-8"))
+        if int(config["r"]) != adapter.rank or not float(config["lora_alpha"]) > 0:
+            raise ValueError("its rank is another than its note says")
+        return numpy_files.load_file(str(adapter.folder / WEIGHTS)), config
     except _MALFORMED as error:
         raise AdapterError(f"the adapter {adapter.folder} cannot be read: {error}. {_ANEW}") from error
 
 
-def _note(documents: Sequence[str], base: str, model: str, recipe: str, weights: Weights) -> dict[str, Any]:
+def _safetensors() -> Any:
+    try:
+        return import_module("safetensors.numpy")
+    except ModuleNotFoundError as error:
+        raise MissingDependencyError("safetensors", "torch", "Parametric memory") from error
+
+
+def _note(documents: Sequence[str], base: str, model: str, recipe: str, rank: int) -> dict[str, Any]:
     if not base:
         raise InputError("an adapter is kept with the fingerprint of its base model, which is empty")
     return {
         "format": FORMAT, "documents": list(documents), "base": base, "model": model, "recipe": recipe,
-        "rank": weights.rank, "alpha": weights.alpha,
+        "rank": rank,
     }  # fmt: skip
 
 
@@ -257,7 +251,7 @@ def _read_note(folder: Path) -> dict[str, Any]:
 
 
 def _name(content: str, base: str, recipe: Recipe) -> str:
-    return f"{content}-{base[:16]}-{recipe.hash}"
+    return f"{content}-{base[:16]}-{recipe.key[:16]}"
 
 
 def _digest(path: Path) -> str:

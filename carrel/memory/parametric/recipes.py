@@ -28,7 +28,9 @@ class Recipe:
     segment_tokens, overlap_tokens : of the pieces that a document is read in.
     learns_text : whether the pieces themselves are learnt, word by word, besides the pairs.
     open_book : share of the pairs that are learnt with their document in front of them.
-    silence : weight of the divergence from the bare model on what the document says nothing of.
+    silence : weight of the divergence from the bare model on what the document says nothing of, and of what the
+        adapter adds there.
+    disturbance : how loudly an unmet adapter beside it is imitated while it learns; 1 for as loud as itself.
     others : such texts a step.
     beside : adapters of other documents that are merged in while it learns, at most; how many, and which, changes from
         step to step.
@@ -51,6 +53,7 @@ class Recipe:
     learns_text: bool = True
     open_book: float = 0.5
     silence: float = 0.0
+    disturbance: float = 0.0
     others: int = 0
     beside: int = 0
     seed: int = 0
@@ -60,7 +63,7 @@ class Recipe:
             _check(name, getattr(self, name), 1, whole=True)
         for name in ("overlap_tokens", "others", "beside", "seed"):
             _check(name, getattr(self, name), 0, whole=True)
-        for name in ("alpha", "rate", "silence", "open_book"):
+        for name in ("alpha", "rate", "silence", "disturbance", "open_book"):
             _check(name, getattr(self, name), 0)
         if self.open_book > 1:
             raise InputError(f"open_book is a share, from 0 to 1, not {self.open_book!r}")

@@ -17,6 +17,7 @@ from torch.nn.functional import cross_entropy, kl_div
 
 from carrel.asynchronous import stop_if_cancelled
 from carrel.errors import InputError, MissingDependencyError, ModelError
+from carrel.memory.parametric.disturbance import Disturbance
 from carrel.memory.parametric.recipes import Recipe
 
 if TYPE_CHECKING:
@@ -81,9 +82,10 @@ def train(
     """An adapter that knows what the examples say; the model itself is as it was, whatever happens.
 
     Besides its own examples each step has ``recipe.others`` of the texts in ``others``, of which the adapter must make
-    what the bare model makes (Kullback-Leibler divergence at their last place), and up to ``recipe.beside`` of the
-    neighbours merged in, whose own examples must stay right. So adapters that are merged later disturb each other
-    less; nothing of it is in Parametric RAG (arXiv 2501.15915).
+    what the bare model makes (Kullback-Leibler divergence) and to whose states it must add little; a disturbance (see
+    Disturbance) that it must be heard in; and up to ``recipe.beside`` of the neighbours merged in, whose own examples
+    must stay right. So adapters that are merged later disturb each other less; nothing of it is in Parametric RAG
+    (arXiv 2501.15915). Ctrl-C ends it after the step, with what is trained; ``figures["stopped"]`` is then 1.
 
     Raises
     ------
@@ -94,25 +96,39 @@ def train(
         raise InputError("there is nothing to train on: the document gave neither text nor pairs")
     chance = np.random.default_rng(recipe.seed)
     began, cpu = time.perf_counter(), time.process_time()
-    with adapted(model, recipe, [each.tensors for each in neighbours]) as learner:
+    with (
+        adapted(model, recipe, [each.tensors for each in neighbours]) as learner,
+        disturbed(learner, recipe, chance),
+    ):
         steps = recipe.epochs * math.ceil(len(own) / recipe.batch)
         optimizer = torch.optim.AdamW(learner.weights, lr=recipe.rate, weight_decay=0.0)
-        order: list[int] = []
-        loss = math.nan
-        for step in range(steps):
-            stop_if_cancelled()
-            if len(order) < min(recipe.batch, len(own)):
-                order = chance.permutation(len(own)).tolist()
-            chosen, order = [own[at] for at in order[: recipe.batch]], order[recipe.batch :]
-            _set_rate(optimizer, recipe.rate, step, steps)
-            loss = _step(learner, _Texts(chosen, others, neighbours, recipe), chance, optimizer)
-            if progress is not None:
-                progress(TrainingProgress(step + 1, steps, loss, time.perf_counter() - began))
+        loss, done = math.nan, 0
+        try:
+            for chosen in _chosen(own, recipe, steps, chance):
+                _set_rate(optimizer, recipe.rate, done, steps)
+                loss = _step(learner, _Texts(chosen, others, neighbours, recipe), chance, optimizer)
+                done += 1
+                if progress is not None:
+                    progress(TrainingProgress(done, steps, loss, time.perf_counter() - began))
+                stop_if_cancelled()
+        except KeyboardInterrupt:
+            if not done:
+                raise
         figures = {
-            "steps": steps, "loss": loss,
+            "steps": done, "loss": loss, "stopped": float(done < steps),
             "wall_s": time.perf_counter() - began, "cpu_s": time.process_time() - cpu,
         }  # fmt: skip
         return Trained(learner.tensors(), peft_config(recipe), figures)
+
+
+def _chosen(own: Sequence[Example], recipe: Recipe, steps: int, chance: np.random.Generator) -> Iterator[list[Example]]:
+    """The examples of each step: all of them come before one comes again."""
+    order: list[int] = []
+    for _ in range(steps):
+        if len(order) < min(recipe.batch, len(own)):
+            order = chance.permutation(len(own)).tolist()
+        chosen, order = [own[at] for at in order[: recipe.batch]], order[recipe.batch :]
+        yield chosen
 
 
 def _set_rate(optimizer: torch.optim.Optimizer, rate: float, step: int, steps: int) -> None:
@@ -148,30 +164,52 @@ def _some(texts: Sequence[Example], count: int, chance: np.random.Generator) -> 
 
 
 def _step(learner: Learner, texts: _Texts, chance: np.random.Generator, optimizer: torch.optim.Optimizer) -> float:
+    """One update; gives the loss of the document's own examples."""
     drawn, beside = texts.drawn(chance)
-    kinds = torch.tensor([kind for _, kind in drawn], device=learner.device)
-    ids, mask, labels = _batch([text for text, _ in drawn], learner.device)
     learner.merge(beside)
-    logits = learner.logits(ids, mask)
-    losses = [_answers(logits, labels, kinds == kind) for kind in (_OWN, _OTHER) if bool((kinds == kind).any())]
-    silent = kinds == _SILENT
-    if bool(silent.any()):
-        last = mask[silent].sum(1) - 1
-        bare = learner.bare_logits(ids[silent], mask[silent])
-        rows = torch.arange(len(last), device=learner.device)
-        heard = kl_div(
-            logits[silent][rows, last].log_softmax(-1), bare[rows, last].log_softmax(-1),
-            log_target=True, reduction="batchmean",
-        )  # fmt: skip
-        losses.append(texts.recipe.silence * heard)
-    loss = torch.stack(losses).sum()
-    if not bool(torch.isfinite(loss)):
-        raise ModelError("the loss is no number any more: train with a smaller rate")
+    total = [sum(kind == each for _, kind in drawn) for each in (_OWN, _OTHER, _SILENT)]
     optimizer.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
+    own = 0.0
+    for group in _alike(drawn):
+        losses = _losses(learner, group, texts.recipe.silence)
+        shares = [sum(kind == each for _, kind in group) / max(1, total[each]) for each in (_OWN, _OTHER, _SILENT)]
+        loss = torch.stack([share * each for share, each in zip(shares, losses, strict=True)]).sum()
+        if not bool(torch.isfinite(loss)):
+            raise ModelError("the loss is no number any more: train with a smaller rate")
+        loss.backward()  # type: ignore[no-untyped-call]
+        own += shares[_OWN] * float(losses[_OWN].detach())
     torch.nn.utils.clip_grad_norm_(learner.weights, _LARGEST_STEP)
     optimizer.step()
-    return float(losses[0].detach())
+    return own
+
+
+def _alike(drawn: Sequence[tuple[Example, int]]) -> list[list[tuple[Example, int]]]:
+    """Texts of about the same length together: one long text among questions would have them all filled up."""
+    groups: dict[int, list[tuple[Example, int]]] = {}
+    for text, kind in drawn:
+        groups.setdefault(max(4, len(text.ids).bit_length()), []).append((text, kind))
+    return list(groups.values())
+
+
+def _losses(learner: Learner, drawn: Sequence[tuple[Example, int]], silence: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Of one's own, of the neighbours' and of what is to leave the model as it is; 0 where there is none."""
+    kinds = torch.tensor([kind for _, kind in drawn], device=learner.device)
+    ids, mask, labels = _batch([text for text, _ in drawn], learner.device)
+    silent = kinds == _SILENT
+    with learner.disturbance.during(kinds == _OWN, silent, mask) as calm:
+        logits = learner.logits(ids, mask)
+    none = logits.sum() * 0
+    own, other = (
+        _answers(logits, labels, kinds == kind) if bool((kinds == kind).any()) else none for kind in (_OWN, _OTHER)
+    )
+    strayed = none + silence * learner.disturbance.loudness()
+    chosen = silent & calm
+    if bool(chosen.any()):
+        heard = mask[chosen][:, 1:].bool()  # the first word of all texts is every document's
+        bare = learner.bare_logits(ids[chosen], mask[chosen])[:, 1:][heard].log_softmax(-1)
+        now = logits[chosen][:, 1:][heard].log_softmax(-1)
+        strayed = strayed + silence * kl_div(now, bare, log_target=True, reduction="batchmean")
+    return own, other, strayed
 
 
 def _answers(logits: Tensor, labels: Tensor, chosen: Tensor) -> Tensor:
@@ -193,6 +231,18 @@ def _batch(texts: Sequence[Example], device: torch.device) -> tuple[Tensor, Tens
     return ids.to(device), mask.to(device), labels.to(device)
 
 
+@contextmanager
+def disturbed(learner: Learner, recipe: Recipe, chance: np.random.Generator) -> Iterator[None]:
+    """While an adapter learns: what it says is measured, and disturbed as the recipe wants it."""
+    learner.disturbance = Disturbance(learner.wrapped, "own", recipe.disturbance, chance)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(recipe.seed)
+            yield
+    finally:
+        learner.disturbance.remove()
+
+
 # -- the model with an adapter in it ------------------------------------------------------------
 
 
@@ -200,29 +250,30 @@ class Learner:
     """A model with one adapter that learns and others that are merged in or not; see ``adapted``."""
 
     def __init__(self, wrapped: Any, neighbours: int) -> None:
-        self._wrapped, self._neighbours = wrapped, neighbours
+        self.wrapped, self._neighbours = wrapped, neighbours
+        self.disturbance: Disturbance  # of the layers, while it learns
         self.device: torch.device = next(wrapped.parameters()).device
         self.weights = [weight for name, weight in wrapped.named_parameters() if ".own." in name]
         self.merge([])
 
     def merge(self, neighbours: Sequence[int]) -> None:
         """Have the model run with the learning adapter and some neighbours."""
-        self._wrapped.base_model.set_adapter(["own", *(f"beside_{at}" for at in neighbours)])
-        for name, weight in self._wrapped.named_parameters():  # peft has all that is in use learn
+        self.wrapped.base_model.set_adapter(["own", *(f"beside_{at}" for at in neighbours)])
+        for name, weight in self.wrapped.named_parameters():  # peft has all that is in use learn
             weight.requires_grad_(".own." in name)
 
     def logits(self, ids: Tensor, mask: Tensor) -> Tensor:
-        out: Tensor = self._wrapped(input_ids=ids, attention_mask=mask, use_cache=False).logits
+        out: Tensor = self.wrapped(input_ids=ids, attention_mask=mask, use_cache=False).logits
         return out.float()
 
     def bare_logits(self, ids: Tensor, mask: Tensor) -> Tensor:
-        with torch.no_grad(), self._wrapped.disable_adapter():
+        with torch.no_grad(), self.wrapped.disable_adapter():
             return self.logits(ids, mask)
 
     def tensors(self) -> Tensors:
         from peft import get_peft_model_state_dict
 
-        found = get_peft_model_state_dict(self._wrapped, adapter_name="own")
+        found = get_peft_model_state_dict(self.wrapped, adapter_name="own")
         return {name: tensor.detach().float().cpu().numpy().copy() for name, tensor in found.items()}
 
 
