@@ -82,7 +82,8 @@ class Disturbance:
         heard = added.detach()[rows.source]
         noise = torch.randn_like(heard)
         noise = noise * (heard.norm(dim=-1, keepdim=True) / noise.norm(dim=-1, keepdim=True))
-        return output + rows.said[:, None, None] * heard + rows.noise[:, None, None] * noise
+        extra = rows.said[:, None, None] * heard + rows.noise[:, None, None] * noise
+        return output + extra.to(output.dtype)
 
 
 class _Rows:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from types import MappingProxyType
 
 from carrel.embeddings.base import digest
 from carrel.errors import InputError
 
 FEED_FORWARD = ("gate_proj", "up_proj", "down_proj")
+_TINY = 20_000_000  # parameters
+_TINY_STEPS = 300
 _VERSION = "adapter/1"  # of what training makes of a recipe
 
 
@@ -24,7 +26,8 @@ class Recipe:
     rank, alpha : of the LoRA matrices; what they add to a layer is scaled by alpha / rank.
     targets : the names of the linear layers that get them.
     rate : of learning, at its highest; it warms up over a twentieth of the steps and falls to 0 as a cosine.
-    epochs : how often everything is seen. batch : texts a step.
+    epochs : how often everything is seen. batch : texts a step. steps : updates in all, however many epochs that is; 0
+        for as many as the epochs take.
     segment_tokens, overlap_tokens : of the pieces that a document is read in.
     learns_text : whether the pieces themselves are learnt, word by word, besides the pairs.
     open_book : share of the pairs that are learnt with their document in front of them.
@@ -48,6 +51,7 @@ class Recipe:
     rate: float = 3e-4
     epochs: int = 1
     batch: int = 1
+    steps: int = 0
     segment_tokens: int = 1024
     overlap_tokens: int = 128
     learns_text: bool = True
@@ -61,7 +65,7 @@ class Recipe:
     def __post_init__(self) -> None:
         for name in ("rank", "epochs", "batch", "segment_tokens"):
             _check(name, getattr(self, name), 1, whole=True)
-        for name in ("overlap_tokens", "others", "beside", "seed"):
+        for name in ("overlap_tokens", "steps", "others", "beside", "seed"):
             _check(name, getattr(self, name), 0, whole=True)
         for name in ("alpha", "rate", "silence", "disturbance", "open_book"):
             _check(name, getattr(self, name), 0)
@@ -81,6 +85,19 @@ class Recipe:
         """Changes whenever the adapter would: all but the name."""
         about = {name: value for name, value in asdict(self).items() if name != "name"}
         return digest(_VERSION, *(f"{name}={value!r}" for name, value in sorted(about.items())))
+
+    def fitted(self, parameters: int) -> Recipe:
+        """The recipe for a base model of so many parameters; what is published is for a billion and more.
+
+        A tiny model takes nothing in at rank 2 and in one pass, and has so little room that adapters which are merged
+        disturb each other: it is trained longer, and to be silent (see carrel.memory.parametric.disturbance).
+        """
+        if parameters >= _TINY or self.name == "custom":
+            return self
+        return replace(
+            self, rank=max(self.rank, 16), alpha=64.0, rate=3e-3, steps=_TINY_STEPS, batch=64, silence=10.0,
+            others=64, disturbance=1.0, learns_text=False, segment_tokens=256, overlap_tokens=32,
+        )  # fmt: skip
 
     @property
     def scale(self) -> float:

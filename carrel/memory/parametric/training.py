@@ -100,7 +100,7 @@ def train(
         adapted(model, recipe, [each.tensors for each in neighbours]) as learner,
         disturbed(learner, recipe, chance),
     ):
-        steps = recipe.epochs * math.ceil(len(own) / recipe.batch)
+        steps = recipe.steps or recipe.epochs * math.ceil(len(own) / recipe.batch)
         optimizer = torch.optim.AdamW(learner.weights, lr=recipe.rate, weight_decay=0.0)
         loss, done = math.nan, 0
         try:
