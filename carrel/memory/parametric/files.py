@@ -99,7 +99,8 @@ class AdapterFiles:
         return described(place)
 
     def put_merged(
-        self, members: Sequence[StoredAdapter], merged: Callable[[], Merged], base: str, model: str
+        self, members: Sequence[StoredAdapter], merged: Callable[[], Merged], base: str, model: str,
+        kind: str = "merged",
     ) -> StoredAdapter:
         """Several adapters as one, in a folder that one request to vLLM can name; made where it is not there yet.
 
@@ -107,7 +108,7 @@ class AdapterFiles:
         ------
         DocumentNotFoundError : one of the documents has been removed meanwhile.
         """
-        names = "\n".join(f"{one.folder.parent.name}/{one.folder.name}" for one in members)
+        names = kind + "\n" + "\n".join(f"{one.folder.parent.name}/{one.folder.name}" for one in members)
         digest = hashlib.blake2b(names.encode(), digest_size=16).hexdigest()
         scope = self._library._scope
         place = places.merged_folder(self._root(), scope) / digest
@@ -115,7 +116,7 @@ class AdapterFiles:
             return described(place)
         found = merged()
         documents = tuple(document for one in members for document in one.documents)
-        note = _note(documents, base, model, "merged", found.rank)
+        note = _note(documents, base, model, kind, found.rank)
         with self._library._store.write():
             if not all(one.folder.is_dir() for one in members):
                 raise DocumentNotFoundError("a document was removed while its adapter was merged: nothing is kept")

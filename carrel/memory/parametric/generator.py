@@ -15,7 +15,7 @@ from carrel.generation.base import Generator
 from carrel.generation.transformers_engine import TransformersGenerator
 from carrel.inputs import check_kind
 from carrel.memory.parametric.files import AdapterFiles, StoredAdapter, read_adapter
-from carrel.memory.parametric.merging import merge, modules_of, scale
+from carrel.memory.parametric.merging import SERVED_RANKS, Merged, merge, modules_of, scale
 from carrel.memory.parametric.recipes import PARAMETRIC_RAG, Recipe, make_recipe
 from carrel.tokens import Tokenizer
 from carrel.types import Completion, Prompt
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import torch
 
     from carrel.library import Library
+    from carrel.memory.parametric.lessons import Lesson
     from carrel.memory.parametric.pairs import PairMaker
     from carrel.memory.parametric.training import TrainingProgress
 
@@ -77,6 +78,8 @@ class ParametricGenerator(Generator):
     mode : ``combine``, passages in the prompt and adapters in the model, or ``closed``, adapters alone.
     missing : ``train`` an adapter that is not there (seconds to minutes, before the answer), or ``skip`` it.
     pairs : makes questions and answers of a document to train on; by default the reader does.
+    reconciled : steps that a merged set of several is trained on with its documents' pairs, when it is first used
+        (seconds); 0 for the exact sum. It is kept with the library and goes with any of its documents.
     most : adapters at once, at most. cache_bytes : of memory, for merged sets.
     progress : called while an adapter is trained.
 
@@ -97,6 +100,7 @@ class ParametricGenerator(Generator):
         mode: Mode = "combine",
         missing: Missing = "train",
         pairs: PairMaker | None = None,
+        reconciled: int = 0,
         most: int = 5,
         cache_bytes: int = 2**28,
         progress: Callable[[TrainingProgress], object] | None = None,
@@ -111,10 +115,12 @@ class ParametricGenerator(Generator):
         for name, number in (("most", most), ("cache_bytes", cache_bytes)):
             if isinstance(number, bool) or not isinstance(number, int) or number < 1:
                 raise InputError(f"{name} is a whole number above 0, not {number!r}")
+        if isinstance(reconciled, bool) or not isinstance(reconciled, int) or reconciled < 0:
+            raise InputError(f"reconciled is a number of steps, 0 for none, not {reconciled!r}")
         if engine._kept["folder"] is not None:
             raise InputError("an engine with contexts=... cannot carry adapters: what it keeps there knows none")
         self.library, self.engine, self.mode, self.missing = library, engine, mode, missing
-        self.files = AdapterFiles(library)
+        self.files, self.reconciled = AdapterFiles(library), reconciled
         self.most, self.cache_bytes, self.progress = most, cache_bytes, progress
         self._wanted, self._pairs = make_recipe(recipe), pairs
         self._base = ""
@@ -201,17 +207,52 @@ class ParametricGenerator(Generator):
         DocumentNotFoundError : there is no such document. InputError : it gives nothing to learn.
         """
         from carrel.generation.kv.context_model import lock_of
-        from carrel.memory.parametric.lessons import lesson
-        from carrel.memory.parametric.pairs import ReaderPairs
         from carrel.memory.parametric.training import train
 
-        content, document = self.files.content(document_id), self.library.document(document_id)
-        makes = self._pairs or ReaderPairs()
+        content = self.files.content(document_id)
         with self._lock, lock_of(self._model):
-            taught = lesson(document, makes(document), self.engine, self.recipe)
+            taught = self._lesson(document_id)
             trained = train(self._model, taught.own, self.recipe, others=taught.others, progress=self.progress)
             self._forget_states()
         return self.files.put(document_id, content, self.base, self.engine.loaded.tokenizer.name, self.recipe, trained)
+
+    def _lesson(self, document_id: str) -> Lesson:
+        from carrel.memory.parametric.lessons import lesson
+        from carrel.memory.parametric.pairs import ReaderPairs
+
+        document = self.library.document(document_id)
+        return lesson(document, (self._pairs or ReaderPairs())(document), self.engine, self.recipe)
+
+    def merged(self, adapters: Sequence[StoredAdapter]) -> StoredAdapter:
+        """A set of adapters as one in the library's folder, of a rank that vLLM takes; made where it is not there.
+
+        Raises
+        ------
+        AdapterError : one is damaged or of another base model. DocumentNotFoundError : one's document has gone.
+        """
+        return self.files.put_merged(
+            adapters, lambda: self._together(adapters), self.base, self.engine.loaded.tokenizer.name,
+            kind=f"merged-{self.reconciled}",
+        )  # fmt: skip
+
+    def _together(self, adapters: Sequence[StoredAdapter]) -> Merged:
+        """The exact sum, with zeros up to such a rank; trained on all its documents where that is wanted."""
+        summed = merge([read_adapter(adapter, self.base) for adapter in adapters], ranks=SERVED_RANKS)
+        if not self.reconciled or len(adapters) < 2:
+            return summed
+        from carrel.memory.parametric.training import train
+
+        lessons = [self._lesson(document) for adapter in adapters for document in adapter.documents]
+        recipe = replace(
+            self.recipe, rank=summed.rank, alpha=float(summed.rank), steps=self.reconciled, disturbance=0.0,
+            batch=self.recipe.batch * len(lessons), rate=self.recipe.rate / 3,
+        )  # fmt: skip
+        own = [example for each in lessons for example in each.own]
+        known = {example.ids for example in own}
+        others = [example for each in lessons for example in each.others if example.ids not in known]
+        trained = train(self._model, own, recipe, others=others, start=summed.tensors)
+        self._forget_states()
+        return Merged(trained.tensors, trained.config, summed.rank, exact=False)
 
     # -- the model with a merged set in it ------------------------------------------------------
 
@@ -249,7 +290,11 @@ class ParametricGenerator(Generator):
     def _merge(self, adapters: Sequence[StoredAdapter]) -> _Layers:
         import torch
 
-        merged = merge([read_adapter(adapter, self.base) for adapter in adapters])
+        if self.reconciled and len(adapters) > 1:
+            tensors, config = read_adapter(self.merged(adapters), self.base)
+            merged = Merged(tensors, config, int(config["r"]), exact=False)
+        else:
+            merged = merge([read_adapter(adapter, self.base) for adapter in adapters])
         place, matrices, size = self.engine.loaded.runner.device, {}, 0
         for module in modules_of(merged.tensors):
             down = torch.from_numpy(merged.tensors[module + ".lora_A.weight"]).to(place)

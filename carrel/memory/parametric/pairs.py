@@ -24,7 +24,7 @@ _MONTHS = "January|February|March|April|May|June|July|August|September|October|N
 _DATE = re.compile(rf"\b(?:\d{{1,2}} (?:{_MONTHS})(?: \d{{4}})?|(?:{_MONTHS}) \d{{1,2}}(?:, \d{{4}})?)\b")
 _YEAR = re.compile(r"(?<=\b[Ii]n )(?:1[0-9]|20)\d\d\b(?![-–%])")
 _COUNT = re.compile(
-    r"(?<![\w.,$£€#/-])\d{1,3}(?:,\d{3})*(?:\.\d+)?(?= (?!(?:and|or|to|of|in|at|by|on|is|was|were)\b)[a-z]{3,})"
+    r"(?<![\w.,$£€#/–-])\d{1,3}(?:,\d{3})*(?:\.\d+)?(?= (?!(?:and|or|to|of|in|at|by|on|is|was|were)\b)[a-z]{3,})"
 )
 _NAME = re.compile(r"(?<![\w'’-])[A-Z][\w'’-]+(?: (?:(?:of|de|van|von|the) )?[A-Z][\w'’-]+){1,4}(?![\w'’-])")
 _DEFINED = re.compile(
@@ -36,7 +36,14 @@ _POINTS_BACK = re.compile(
     r"|Such|Another|Both|Later|After|Before|During|Meanwhile|Thus|So)\b"
 )
 _ASKED = ((_DATE, "what date"), (_YEAR, "what year"), (_COUNT, "how many"), (_NAME, "who or what"))
-_SHORTEST, _LONGEST = 6, 40  # words of a sentence that is asked about
+_LEADS = re.compile(  # what a whole name may stand behind: anything else may be a part of it
+    r"(?:^|[,;(] |\b(?:and|as|at|by|for|from|in|into|is|of|on|over|than|that|to|was|were|with|called|named|when) )$"
+)
+_FOLLOWS = re.compile(
+    r"^(?:$|[,;)]|\.$| (?:and|as|at|by|from|has|had|in|is|on|or|that|to|was|were|which|who|with)\b)"
+)
+_TRANSCRIBED = re.compile(r"[{}\[\]|]|\w: | [,.?] ")
+_SHORTEST, _LONGEST = 6, 30  # words of a sentence that is asked about
 _TITLES = frozenset(("Mr", "Mrs", "Ms", "Dr", "Prof", "The", "In", "On", "At", "For", "By"))
 _ALIKE = 0.6  # of the words of two answers
 _WRITE = (
@@ -152,7 +159,9 @@ def cloze(source: str) -> Iterator[Pair]:
     for span in split_sentences(source):
         sentence = " ".join(source[span.start : span.end].split())
         words = len(sentence.split())
-        if not _SHORTEST <= words <= _LONGEST or _POINTS_BACK.match(sentence) or not sentence.endswith("."):
+        if not _SHORTEST <= words <= _LONGEST or not sentence.endswith("."):
+            continue
+        if _POINTS_BACK.match(sentence) or _TRANSCRIBED.search(sentence):
             continue
         defined = _DEFINED.match(sentence)
         if defined:
@@ -169,10 +178,12 @@ def cloze(source: str) -> Iterator[Pair]:
 def _asked(sentence: str, match: re.Match[str], asked: str, source: str) -> Pair | None:
     """The sentence with what was found replaced by a question word, or None where that would be no question."""
     answer, before, after = match.group(), sentence[: match.start()], sentence[match.end() :].rstrip(" .")
-    if answer.split()[0] in _TITLES or answer in before + after:
+    if answer.split()[0] in _TITLES or answer in before + after or not (before + after).strip():
         return None
-    if not after.strip() and not before.strip():
-        return None
+    if match.re is _NAME:
+        before = re.sub(r"\b[Tt]he $", "", before)
+        if not _LEADS.search(before) or not _FOLLOWS.match(after):
+            return None
     question = f"{before}{asked}{after}"
     return Pair(question[0].upper() + question[1:] + "?", answer, source)
 

@@ -87,12 +87,12 @@ class Recipe:
         return digest(_VERSION, *(f"{name}={value!r}" for name, value in sorted(about.items())))
 
     def fitted(self, parameters: int) -> Recipe:
-        """The recipe for a base model of so many parameters; what is published is for a billion and more.
+        """A published recipe for a base model of so many parameters, as it is for a billion and more; others stay.
 
         A tiny model takes nothing in at rank 2 and in one pass, and has so little room that adapters which are merged
         disturb each other: it is trained longer, and to be silent (see carrel.memory.parametric.disturbance).
         """
-        if parameters >= _TINY or self.name == "custom":
+        if parameters >= _TINY or self not in RECIPES.values():
             return self
         return replace(
             self, rank=max(self.rank, 16), alpha=64.0, rate=3e-3, steps=_TINY_STEPS, batch=64, silence=10.0,

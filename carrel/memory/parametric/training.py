@@ -77,6 +77,7 @@ def train(
     *,
     others: Sequence[Example] = (),
     neighbours: Sequence[Neighbour] = (),
+    start: Tensors | None = None,
     progress: Progress | None = None,
 ) -> Trained:
     """An adapter that knows what the examples say; the model itself is as it was, whatever happens.
@@ -86,6 +87,10 @@ def train(
     Disturbance) that it must be heard in; and up to ``recipe.beside`` of the neighbours merged in, whose own examples
     must stay right. So adapters that are merged later disturb each other less; nothing of it is in Parametric RAG
     (arXiv 2501.15915). Ctrl-C ends it after the step, with what is trained; ``figures["stopped"]`` is then 1.
+
+    Parameters
+    ----------
+    start : the matrices to go on from, of the recipe's rank; new ones by default.
 
     Raises
     ------
@@ -97,7 +102,7 @@ def train(
     chance = np.random.default_rng(recipe.seed)
     began, cpu = time.perf_counter(), time.process_time()
     with (
-        adapted(model, recipe, [each.tensors for each in neighbours]) as learner,
+        adapted(model, recipe, [each.tensors for each in neighbours], start) as learner,
         disturbed(learner, recipe, chance),
     ):
         steps = recipe.steps or recipe.epochs * math.ceil(len(own) / recipe.batch)
@@ -278,7 +283,9 @@ class Learner:
 
 
 @contextmanager
-def adapted(model: PreTrainedModel, recipe: Recipe, neighbours: Sequence[Tensors] = ()) -> Iterator[Learner]:
+def adapted(
+    model: PreTrainedModel, recipe: Recipe, neighbours: Sequence[Tensors] = (), start: Tensors | None = None
+) -> Iterator[Learner]:
     """The model with a new adapter in it; taken out again in the end. ``model`` must not be used meanwhile."""
     peft = _peft()
     config = peft.LoraConfig(**lora_settings(recipe))
@@ -293,6 +300,10 @@ def adapted(model: PreTrainedModel, recipe: Recipe, neighbours: Sequence[Tensors
                 f"{type(model).__name__} has no layers named {', '.join(recipe.targets)}: name its own in the recipe"
             ) from error
     try:
+        if start is not None:
+            peft.set_peft_model_state_dict(
+                wrapped, {name: torch.from_numpy(array) for name, array in start.items()}, adapter_name="own"
+            )
         for at, tensors in enumerate(neighbours):
             rank = next(array.shape[0] for name, array in tensors.items() if "lora_A" in name)
             settings = lora_settings(recipe) | {"r": rank, "lora_alpha": rank * recipe.scale}
