@@ -83,7 +83,8 @@ class Disturbance:
         noise = torch.randn_like(heard)
         noise = noise * (heard.norm(dim=-1, keepdim=True) / noise.norm(dim=-1, keepdim=True))
         extra = rows.said[:, None, None] * heard + rows.noise[:, None, None] * noise
-        return output + extra.to(output.dtype)
+        disturbed: Tensor = output + extra.to(output.dtype)
+        return disturbed
 
 
 class _Rows:

@@ -13,33 +13,22 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 from carrel.errors import InputError
 from carrel.generation.base import Generator
 from carrel.generation.transformers_engine import TransformersGenerator
-from carrel.inputs import check_kind
+from carrel.inputs import check_flag, check_kind
 from carrel.memory.parametric.files import AdapterFiles, StoredAdapter, read_adapter
-from carrel.memory.parametric.merging import SERVED_RANKS, Merged, merge, modules_of, scale
+from carrel.memory.parametric.merging import SERVED_RANKS, Merged, merge
 from carrel.memory.parametric.recipes import PARAMETRIC_RAG, Recipe, make_recipe
 from carrel.tokens import Tokenizer
 from carrel.types import Completion, Prompt
 
 if TYPE_CHECKING:
-    import torch
-
     from carrel.library import Library
+    from carrel.memory.parametric.applying import Layers
     from carrel.memory.parametric.lessons import Lesson
     from carrel.memory.parametric.pairs import PairMaker
     from carrel.memory.parametric.training import TrainingProgress
 
 Mode = Literal["combine", "closed"]
 Missing = Literal["train", "skip"]
-_PREFIX = "base_model.model."  # of peft's names, before the model's own
-
-
-@dataclass(frozen=True, slots=True)
-class _Layers:
-    """A merged set, ready to be added: of each layer by the model's names, A (r, in) and B (out, r), scaled."""
-
-    matrices: dict[str, tuple[torch.Tensor, torch.Tensor]]
-    rank: int
-    size_bytes: int
 
 
 @dataclass
@@ -78,8 +67,9 @@ class ParametricGenerator(Generator):
     mode : ``combine``, passages in the prompt and adapters in the model, or ``closed``, adapters alone.
     missing : ``train`` an adapter that is not there (seconds to minutes, before the answer), or ``skip`` it.
     pairs : makes questions and answers of a document to train on; by default the reader does.
-    reconciled : steps that a merged set of several is trained on with its documents' pairs, when it is first used
-        (seconds); 0 for the exact sum. It is kept with the library and goes with any of its documents.
+    reconciled : whether a merged set of several is trained on for the steps of the recipe, when it is first used
+        (seconds); without, and where the recipe has none, it is the exact sum. What was reconciled is kept with the
+        library and goes with any of its documents.
     most : adapters at once, at most. cache_bytes : of memory, for merged sets.
     progress : called while an adapter is trained.
 
@@ -100,7 +90,7 @@ class ParametricGenerator(Generator):
         mode: Mode = "combine",
         missing: Missing = "train",
         pairs: PairMaker | None = None,
-        reconciled: int = 0,
+        reconciled: bool = True,
         most: int = 5,
         cache_bytes: int = 2**28,
         progress: Callable[[TrainingProgress], object] | None = None,
@@ -115,17 +105,16 @@ class ParametricGenerator(Generator):
         for name, number in (("most", most), ("cache_bytes", cache_bytes)):
             if isinstance(number, bool) or not isinstance(number, int) or number < 1:
                 raise InputError(f"{name} is a whole number above 0, not {number!r}")
-        if isinstance(reconciled, bool) or not isinstance(reconciled, int) or reconciled < 0:
-            raise InputError(f"reconciled is a number of steps, 0 for none, not {reconciled!r}")
+        check_flag("reconciled", reconciled)
         if engine._kept["folder"] is not None:
             raise InputError("an engine with contexts=... cannot carry adapters: what it keeps there knows none")
         self.library, self.engine, self.mode, self.missing = library, engine, mode, missing
-        self.files, self.reconciled = AdapterFiles(library), reconciled
+        self.files, self._reconciles = AdapterFiles(library), reconciled
         self.most, self.cache_bytes, self.progress = most, cache_bytes, progress
         self._wanted, self._pairs = make_recipe(recipe), pairs
         self._base = ""
         self._recipe: Recipe | None = None
-        self._merged: OrderedDict[tuple[str, ...], _Layers] = OrderedDict()
+        self._merged: OrderedDict[tuple[str, ...], Layers] = OrderedDict()
         self._spoke_with: tuple[str, ...] = ()
         self._lock = threading.RLock()
 
@@ -150,6 +139,11 @@ class ParametricGenerator(Generator):
         if self._recipe is None:
             self._recipe = self._wanted.fitted(sum(weight.numel() for weight in self._model.parameters()))
         return self._recipe
+
+    @property
+    def _steps(self) -> int:
+        """That a merged set is trained on."""
+        return self.recipe.reconciled if self._reconciles else 0
 
     @property
     def context_window(self) -> int | None:  # type: ignore[override]
@@ -232,19 +226,19 @@ class ParametricGenerator(Generator):
         """
         return self.files.put_merged(
             adapters, lambda: self._together(adapters), self.base, self.engine.loaded.tokenizer.name,
-            kind=f"merged-{self.reconciled}",
+            kind=f"merged-{self._steps}",
         )  # fmt: skip
 
     def _together(self, adapters: Sequence[StoredAdapter]) -> Merged:
         """The exact sum, with zeros up to such a rank; trained on all its documents where that is wanted."""
         summed = merge([read_adapter(adapter, self.base) for adapter in adapters], ranks=SERVED_RANKS)
-        if not self.reconciled or len(adapters) < 2:
+        if not self._steps or len(adapters) < 2:
             return summed
         from carrel.memory.parametric.training import train
 
         lessons = [self._lesson(document) for adapter in adapters for document in adapter.documents]
         recipe = replace(
-            self.recipe, rank=summed.rank, alpha=float(summed.rank), steps=self.reconciled, disturbance=0.0,
+            self.recipe, rank=summed.rank, alpha=float(summed.rank), steps=self._steps, disturbance=0.0,
             batch=self.recipe.batch * len(lessons), rate=self.recipe.rate / 3,
         )  # fmt: skip
         own = [example for each in lessons for example in each.own]
@@ -258,22 +252,16 @@ class ParametricGenerator(Generator):
 
     @contextmanager
     def _speaking(self, carried: _Carried) -> Iterator[None]:
+        from carrel.memory.parametric.applying import applied
+
         names = tuple(f"{one.folder.parent.name}/{one.folder.name}" for one in carried.adapters)
         if names != self._spoke_with:  # keys and values that were computed with other weights
             self._forget_states()
             self._spoke_with = names
-        hooks = []
-        try:
-            if names:
-                layers = self._layers(names, carried)
-                for name, matrices in layers.matrices.items():
-                    hooks.append(self._model.get_submodule(name).register_forward_hook(_adds(*matrices)))
+        with applied(self._model, self._layers(names, carried) if names else None):
             yield
-        finally:
-            for hook in hooks:
-                hook.remove()
 
-    def _layers(self, names: tuple[str, ...], carried: _Carried) -> _Layers:
+    def _layers(self, names: tuple[str, ...], carried: _Carried) -> Layers:
         """The merged set; from memory, where it was used not long ago."""
         found = self._merged.pop(names, None)
         carried.cached = found is not None
@@ -287,31 +275,15 @@ class ParametricGenerator(Generator):
             self._merged.popitem(last=False)
         return found
 
-    def _merge(self, adapters: Sequence[StoredAdapter]) -> _Layers:
-        import torch
+    def _merge(self, adapters: Sequence[StoredAdapter]) -> Layers:
+        from carrel.memory.parametric.applying import Layers
 
-        if self.reconciled and len(adapters) > 1:
+        if self._steps and len(adapters) > 1:
             tensors, config = read_adapter(self.merged(adapters), self.base)
-            merged = Merged(tensors, config, int(config["r"]), exact=False)
+            merged = Merged(dict(tensors), config, int(config["r"]), exact=False)
         else:
             merged = merge([read_adapter(adapter, self.base) for adapter in adapters])
-        place, matrices, size = self.engine.loaded.runner.device, {}, 0
-        for module in modules_of(merged.tensors):
-            down = torch.from_numpy(merged.tensors[module + ".lora_A.weight"]).to(place)
-            up = torch.from_numpy(merged.tensors[module + ".lora_B.weight"]).to(place) * scale(merged.config)
-            matrices[module.removeprefix(_PREFIX)] = (down, up)
-            size += (down.numel() + up.numel()) * down.element_size()
-        return _Layers(matrices, merged.rank, size)
+        return Layers.of(merged.tensors, merged.config, self.engine.loaded.runner.device)
 
     def _forget_states(self) -> None:
         self.engine.loaded.runner.store.clear()
-
-
-def _adds(down: torch.Tensor, up: torch.Tensor) -> Callable[..., torch.Tensor]:
-    """A hook that adds B (A x) to what a layer gives, in the adapter's own precision, as peft does."""
-
-    def add(_: object, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:
-        added = (inputs[0].to(down.dtype) @ down.T) @ up.T
-        return (output + added).to(output.dtype)
-
-    return add

@@ -12,7 +12,7 @@ from carrel.errors import InputError
 
 FEED_FORWARD = ("gate_proj", "up_proj", "down_proj")
 _TINY = 20_000_000  # parameters
-_TINY_STEPS = 300
+_TINY_STEPS = 200
 _VERSION = "adapter/1"  # of what training makes of a recipe
 
 
@@ -22,7 +22,7 @@ class Recipe:
 
     Parameters
     ----------
-    name : to be shown.
+    name : to be shown. citation : of the method.
     rank, alpha : of the LoRA matrices; what they add to a layer is scaled by alpha / rank.
     targets : the names of the linear layers that get them.
     rate : of learning, at its highest; it warms up over a twentieth of the steps and falls to 0 as a cosine.
@@ -37,6 +37,7 @@ class Recipe:
     others : such texts a step.
     beside : adapters of other documents that are merged in while it learns, at most; how many, and which, changes from
         step to step.
+    reconciled : steps that a merged set of several is trained on by itself, with the examples of all its documents.
     seed : of all chance.
 
     Raises
@@ -45,6 +46,7 @@ class Recipe:
     """
 
     name: str = "custom"
+    citation: str = ""
     rank: int = 2
     alpha: float = 32.0
     targets: tuple[str, ...] = FEED_FORWARD
@@ -60,12 +62,13 @@ class Recipe:
     disturbance: float = 0.0
     others: int = 0
     beside: int = 0
+    reconciled: int = 0
     seed: int = 0
 
     def __post_init__(self) -> None:
         for name in ("rank", "epochs", "batch", "segment_tokens"):
             _check(name, getattr(self, name), 1, whole=True)
-        for name in ("overlap_tokens", "steps", "others", "beside", "seed"):
+        for name in ("overlap_tokens", "steps", "others", "beside", "reconciled", "seed"):
             _check(name, getattr(self, name), 0, whole=True)
         for name in ("alpha", "rate", "silence", "disturbance", "open_book"):
             _check(name, getattr(self, name), 0)
@@ -82,8 +85,8 @@ class Recipe:
 
     @property
     def key(self) -> str:
-        """Changes whenever the adapter would: all but the name."""
-        about = {name: value for name, value in asdict(self).items() if name != "name"}
+        """Changes whenever the adapter would: all but the names."""
+        about = {name: value for name, value in asdict(self).items() if name not in ("name", "citation", "reconciled")}
         return digest(_VERSION, *(f"{name}={value!r}" for name, value in sorted(about.items())))
 
     def fitted(self, parameters: int) -> Recipe:
@@ -94,9 +97,12 @@ class Recipe:
         """
         if parameters >= _TINY or self not in RECIPES.values():
             return self
+        small = replace(self, rate=3e-3, batch=64, segment_tokens=256, overlap_tokens=32)
+        if self.name == TEMP_LORA.name:
+            return replace(small, steps=_TINY_STEPS // 10)
         return replace(
-            self, rank=max(self.rank, 16), alpha=64.0, rate=3e-3, steps=_TINY_STEPS, batch=64, silence=10.0,
-            others=64, disturbance=1.0, learns_text=False, segment_tokens=256, overlap_tokens=32,
+            small, rank=16, alpha=64.0, steps=_TINY_STEPS, silence=2.0, others=48, disturbance=0.7,
+            learns_text=self.name == LIFT.name, reconciled=_TINY_STEPS // 5,
         )  # fmt: skip
 
     @property
@@ -110,18 +116,22 @@ def _check(name: str, value: object, least: int, *, whole: bool = False) -> None
         raise InputError(f"{name} is a {'whole ' if whole else ''}number, {least} or more, not {value!r}")
 
 
-PARAMETRIC_RAG = Recipe("parametric-rag")
+PARAMETRIC_RAG = Recipe("parametric-rag", "Parametric Retrieval Augmented Generation, arXiv 2501.15915")
 """Su et al., "Parametric Retrieval Augmented Generation", arXiv 2501.15915: small adapters of the feed-forward layers,
 pairs with and without their passage, one pass."""
 
-LIFT = Recipe("lift", rank=16, rate=1e-4, epochs=4, segment_tokens=2048, overlap_tokens=512)
-"""Mao et al., "LIFT: Improving Long Context Understanding Through Long Input Fine-Tuning", arXiv 2412.13626: one long
-input in overlapping pieces, several passes, then tasks made of it."""
+LIFT = Recipe(
+    "lift", "LIFT: Improving Long Context Understanding Through Long Input Fine-Tuning, arXiv 2502.14644",
+    rank=16, rate=1e-4, epochs=4, segment_tokens=2048, overlap_tokens=512,
+)  # fmt: skip
+"""Mao et al., also arXiv 2412.13626: one long input in overlapping pieces, several passes, and tasks made of it."""
 
-TEMP_LORA = Recipe("temp-lora", rank=16, alpha=32.0, rate=5e-5, epochs=2, segment_tokens=1024, overlap_tokens=256,
-                   open_book=0.0)  # fmt: skip
-"""Wang et al., "With Greater Text Comes Greater Necessity: Inference-Time Training Helps Long Text Generation", arXiv
-2401.11504: a throw-away adapter learns each finished block of a text that is being written."""
+TEMP_LORA = Recipe(
+    "temp-lora",
+    "With Greater Text Comes Greater Necessity: Inference-Time Training Helps Long Text Generation, arXiv 2401.11504",
+    rank=16, alpha=32.0, rate=5e-5, epochs=2, segment_tokens=1024, overlap_tokens=256, open_book=0.0,
+)  # fmt: skip
+"""Wang et al.: a throw-away adapter learns each finished block of a text that is being written."""
 
 RECIPES: Mapping[str, Recipe] = MappingProxyType({each.name: each for each in (PARAMETRIC_RAG, LIFT, TEMP_LORA)})
 
