@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import OrderedDict
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 Mode = Literal["combine", "closed"]
 Missing = Literal["train", "skip"]
+_EXAMPLES = 500  # to be reconciled by the steps of the recipe; more take as many more
 
 
 @dataclass
@@ -237,11 +239,11 @@ class ParametricGenerator(Generator):
         from carrel.memory.parametric.training import train
 
         lessons = [self._lesson(document) for adapter in adapters for document in adapter.documents]
-        recipe = replace(
-            self.recipe, rank=summed.rank, alpha=float(summed.rank), steps=self._steps, disturbance=0.0,
-            batch=self.recipe.batch * len(lessons), rate=self.recipe.rate / 3,
-        )  # fmt: skip
         own = [example for each in lessons for example in each.own]
+        recipe = replace(
+            self.recipe, rank=summed.rank, alpha=float(summed.rank), disturbance=0.0,
+            steps=self._steps * math.ceil(len(own) / _EXAMPLES), batch=self.recipe.batch * len(lessons), rate=self.recipe.rate / 3,
+        )  # fmt: skip
         known = {example.ids for example in own}
         others = [example for each in lessons for example in each.others if example.ids not in known]
         trained = train(self._model, own, recipe, others=others, start=summed.tensors)

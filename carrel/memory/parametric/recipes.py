@@ -12,7 +12,7 @@ from carrel.errors import InputError
 
 FEED_FORWARD = ("gate_proj", "up_proj", "down_proj")
 _TINY = 20_000_000  # parameters
-_TINY_STEPS = 200
+_TINY_STEPS = 300
 _VERSION = "adapter/1"  # of what training makes of a recipe
 
 
