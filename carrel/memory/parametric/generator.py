@@ -242,7 +242,8 @@ class ParametricGenerator(Generator):
         own = [example for each in lessons for example in each.own]
         recipe = replace(
             self.recipe, rank=summed.rank, alpha=float(summed.rank), disturbance=0.0,
-            steps=self._steps * math.ceil(len(own) / _EXAMPLES), batch=self.recipe.batch * len(lessons), rate=self.recipe.rate / 3,
+            steps=self._steps * math.ceil(len(own) / _EXAMPLES), batch=self.recipe.batch * len(lessons),
+            rate=self.recipe.rate / 3,
         )  # fmt: skip
         known = {example.ids for example in own}
         others = [example for each in lessons for example in each.others if example.ids not in known]
