@@ -86,7 +86,7 @@ def skills(model: Any, seed: int) -> dict[str, str]:
     chance = np.random.default_rng([seed, 5])
     done: dict[str, str] = {}
     for length in (256, 1024):
-        asked = exam(chance, length, 200)
+        asked = exam(chance, length, 150)
         context = torch.from_numpy(asked.context)[None]
         with torch.inference_mode():
             hits = [

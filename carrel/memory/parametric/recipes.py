@@ -12,7 +12,7 @@ from carrel.errors import InputError
 
 FEED_FORWARD = ("gate_proj", "up_proj", "down_proj")
 _TINY = 20_000_000  # parameters
-_TINY_STEPS = 300
+_TINY_STEPS = 200
 _VERSION = "adapter/1"  # of what training makes of a recipe
 
 
@@ -101,7 +101,7 @@ class Recipe:
         if self.name == TEMP_LORA.name:
             return replace(small, steps=_TINY_STEPS // 10)
         return replace(
-            small, rank=16, alpha=64.0, steps=_TINY_STEPS, silence=2.0, others=48, disturbance=0.7,
+            small, rank=16, alpha=64.0, steps=_TINY_STEPS, silence=2.0, others=32, disturbance=0.7, open_book=0.2,
             learns_text=self.name == LIFT.name, reconciled=_TINY_STEPS // 5,
         )  # fmt: skip
 
