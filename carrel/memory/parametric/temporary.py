@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, ClassVar
 from carrel.errors import InputError
 from carrel.generation.transformers_engine import TransformersGenerator
 from carrel.inputs import check_kind, check_text
-from carrel.memory.parametric.applying import Layers, applied
 from carrel.memory.parametric.recipes import TEMP_LORA, Recipe, make_recipe
 
 if TYPE_CHECKING:
+    from carrel.memory.parametric.applying import Layers
     from carrel.memory.parametric.training import Tensors
 
 
@@ -50,6 +50,7 @@ class TemporaryMemory:
         InputError : the block has no words.
         """
         from carrel.generation.kv.context_model import lock_of
+        from carrel.memory.parametric.applying import Layers
         from carrel.memory.parametric.lessons import told
         from carrel.memory.parametric.training import peft_config, train
 
@@ -69,6 +70,7 @@ class TemporaryMemory:
     def recalled(self) -> Iterator[None]:
         """Inside, the engine speaks with what was learnt; questions of other threads wait."""
         from carrel.generation.kv.context_model import lock_of
+        from carrel.memory.parametric.applying import applied
 
         runner = self.engine.loaded.runner
         with lock_of(runner.model):

@@ -181,7 +181,7 @@ def _step(learner: Learner, texts: _Texts, chance: np.random.Generator, optimize
         loss = torch.stack([share * each for share, each in zip(shares, losses, strict=True)]).sum()
         if not bool(torch.isfinite(loss)):
             raise ModelError("the loss is no number any more: train with a smaller rate")
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()  # type: ignore[no-untyped-call,unused-ignore]
         own += shares[_OWN] * float(losses[_OWN].detach())
     torch.nn.utils.clip_grad_norm_(learner.weights, _LARGEST_STEP)
     optimizer.step()
