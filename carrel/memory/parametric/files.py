@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 FORMAT = "carrel-adapter/1"
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
-_ANEW = "Remove it with: carrel adapters remove; it is trained anew when it is needed."
+_ANEW = "Remove it with: carrel adapters remove. It is trained anew when it is needed."
 _MALFORMED = (OSError, ValueError, LookupError, TypeError, AttributeError)
 
 

@@ -183,7 +183,7 @@ class ParametricGenerator(Generator):
         """The adapters of the documents of a prompt's passages; those missing are trained, or left out."""
         carried = _Carried()
         for document in list(dict.fromkeys(passage.document_id for passage in prompt.passages))[: self.most]:
-            found = self.files.find(document, self.base, self.recipe)
+            found = self.stored(document)
             if found is None and self.missing == "skip":
                 carried.missing += 1
                 continue
@@ -195,8 +195,20 @@ class ParametricGenerator(Generator):
             carried.adapters.append(found)
         return carried
 
+    def stored(self, document_id: str) -> StoredAdapter | None:
+        """The adapter of a document as it is now; None where there is none, or its training was stopped.
+
+        Raises
+        ------
+        DocumentNotFoundError : there is no such document. AdapterError : the adapter's note is damaged.
+        """
+        found = self.files.find(document_id, self.base, self.recipe)
+        return None if found is None or found.trained.get("stopped") else found
+
     def train(self, document_id: str) -> StoredAdapter:
         """Train the adapter of a document and keep it, in place of one that it has.
+
+        Ctrl-C keeps what is trained, for ``AdapterFiles``, and is raised; no question is answered with it.
 
         Raises
         ------
@@ -210,7 +222,11 @@ class ParametricGenerator(Generator):
             taught = self._lesson(document_id)
             trained = train(self._model, taught.own, self.recipe, others=taught.others, progress=self.progress)
             self._forget_states()
-        return self.files.put(document_id, content, self.base, self.engine.loaded.tokenizer.name, self.recipe, trained)
+        name = self.engine.loaded.tokenizer.name
+        stored = self.files.put(document_id, content, self.base, name, self.recipe, trained)
+        if trained.figures["stopped"]:
+            raise KeyboardInterrupt
+        return stored
 
     def _lesson(self, document_id: str) -> Lesson:
         from carrel.memory.parametric.lessons import lesson
@@ -249,6 +265,8 @@ class ParametricGenerator(Generator):
         others = [example for each in lessons for example in each.others if example.ids not in known]
         trained = train(self._model, own, recipe, others=others, start=summed.tensors)
         self._forget_states()
+        if trained.figures["stopped"]:
+            raise KeyboardInterrupt
         return Merged(trained.tensors, trained.config, summed.rank, exact=False)
 
     # -- the model with a merged set in it ------------------------------------------------------

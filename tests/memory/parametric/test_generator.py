@@ -153,6 +153,23 @@ def test_another_base_model_trains_its_own(
             theirs.merged([stored])
 
 
+def test_ctrl_c_keeps_what_is_trained_and_answers_with_none_of_it(
+    library: carrel.Library, engine: TransformersGenerator, found: list[Document]
+) -> None:
+    def press(progress: Any) -> None:
+        if progress.step == 3:
+            raise KeyboardInterrupt
+
+    generator = made(library, engine, progress=press)
+    with pytest.raises(KeyboardInterrupt):
+        generator.train(found[0].id)
+    (kept,) = generator.files.all()
+    assert kept.trained["steps"] == 3 and generator.stored(found[0].id) is None
+    again = made(library, engine).complete(Prompt("? a b", passages(found[0])))
+    assert again.metrics["adapters_trained"] == 1
+    assert generator.files.all()[0].trained["stopped"] == 0
+
+
 def test_only_so_much_is_kept_in_memory(
     library: carrel.Library, engine: TransformersGenerator, found: list[Document]
 ) -> None:
