@@ -18,6 +18,7 @@ CarrelError
 │   ├── StoreReadOnlyError
 │   ├── StoreBusyError         another process is writing
 │   ├── StoreCorruptError
+│   ├── AdapterError           an adapter that cannot be used: damaged, or of another base model
 │   └── EncoderMismatchError   indexed with another embedding model
 ├── ScoreKindError             a stage was given scores it cannot read
 ├── GenerationError            a generator failed
@@ -111,6 +112,10 @@ class StoreBusyError(StoreError):
 
 class StoreCorruptError(StoreError):
     """The library's files are damaged."""
+
+
+class AdapterError(StoreError):
+    """An adapter on disk that cannot be used: it is damaged, or was trained on another base model."""
 
 
 class EncoderMismatchError(StoreError):

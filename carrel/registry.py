@@ -50,6 +50,7 @@ def methods() -> list[Method]:
     from carrel.generation.transformers_engine import TransformersGenerator
     from carrel.generation.vllm_engine import VLLMEngine
     from carrel.memory.conversation import ConversationMemory
+    from carrel.memory.parametric.generator import ParametricGenerator
     from carrel.reader.methods import ReaderAnswerer, ReaderPruner, ReaderReranker
     from carrel.reader.verifier import ReaderVerifier
     from carrel.retrieval.cross_encoder import CrossEncoderReranker
@@ -60,7 +61,8 @@ def methods() -> list[Method]:
     from carrel.retrieval.retrievers import RETRIEVERS
 
     generators = [
-        ReaderGenerator, ExtractiveGenerator, ReaderWorker, OpenAICompatible, VLLMEngine, TransformersGenerator
+        ReaderGenerator, ExtractiveGenerator, ReaderWorker, OpenAICompatible, VLLMEngine, TransformersGenerator,
+        ParametricGenerator,
     ]  # fmt: skip
     encoders = [
         MiniLM, ExtendedMiniLM, LateChunking, SituatedChunks, ParentChunks, Blended, SentenceLandmarks, SalientTokens,

@@ -148,6 +148,12 @@ def passkey() -> str:
     return passkey()
 
 
+def parametric() -> str:
+    from parametric_figures import region
+
+    return region()
+
+
 def vectors() -> str:
     from embeddings_figures import vectors
 
@@ -178,7 +184,7 @@ GENERATORS: dict[str, Callable[[], str]] = {
     "kv_contexts": kv_contexts, "kv_dialogues": kv_dialogues, "presses": presses,
     "flows": flows, "flows_busy": flows_busy,
     "encoders": encoders, "encoders_cost": encoders_cost, "vectors": vectors,
-    "passkey": passkey, "encoder_types": encoder_types,
+    "passkey": passkey, "encoder_types": encoder_types, "parametric": parametric,
     "memory": memory, "memory_signals": memory_signals,
 }  # fmt: skip
 

@@ -46,6 +46,7 @@ HOMES = (
     "carrel.generation.openai_compatible",
     "carrel.generation.vllm_engine",
     "carrel.generation.transformers_engine",
+    "carrel.memory.parametric.generator",
     "carrel.generation.reader",
     "carrel.generation.rules",
     "carrel.memory.conversation",

@@ -8,7 +8,17 @@ from typing import Annotated
 import typer
 
 import carrel
-from carrel.app import adding, asking, evaluating, evaluating_kv, evaluating_memory, flowing, looking, remembering
+from carrel.app import (
+    adapting,
+    adding,
+    asking,
+    evaluating,
+    evaluating_kv,
+    evaluating_memory,
+    flowing,
+    looking,
+    remembering,
+)
 from carrel.app.failing import Command, Commands
 
 app = typer.Typer(
@@ -123,6 +133,15 @@ _COMMANDS: Mapping[str, list[_Entry]] = {
             """
             carrel reindex
             carrel reindex --collection letters
+            """,
+        ),
+        (
+            "adapters",
+            adapting.adapters,
+            """
+            carrel adapters train --model models/llama notice-7
+            carrel adapters list
+            carrel adapters remove notice-7
             """,
         ),
     ],

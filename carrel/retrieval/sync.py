@@ -15,8 +15,8 @@ from carrel.retrieval.indexes.base import shorten_log
 from carrel.retrieval.indexes.lexical import LexicalIndex
 from carrel.retrieval.loaders import made_by_loader
 from carrel.retrieval.progress import IngestProgress, ProgressCallback
+from carrel.retrieval.store import adapters, files, schema
 from carrel.retrieval.store import documents as stored
-from carrel.retrieval.store import files, schema
 from carrel.retrieval.store.store import Scope, Store
 from carrel.types import IngestReport
 
@@ -99,6 +99,7 @@ def purge(store: Store) -> None:
     with store.write() as connection:
         for row in connection.execute(select(table.c.id, table.c.tenant, table.c.name).order_by(table.c.id)).all():
             LexicalIndex(Scope(row.id, row.tenant, row.name)).rebuild(connection)
+        adapters.sweep(connection)
     store.erase_freed_pages()
 
 

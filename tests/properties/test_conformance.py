@@ -167,6 +167,7 @@ def test_every_method_of_the_registry_is_tried() -> None:
         "openai",
         "vllm",  # in its own environment: tests/slow/test_vllm_engine.py
         "transformers",  # with torch: tests/generation/test_transformers_engine.py
+        "parametric",  # with torch: tests/memory/parametric/test_generator.py
         *("int", "random", "sirllm", "press", "paged", "clustered", "lambda"),  # with torch: test_kv_conformance.py
     }
     flows = {each.name for each in FLOWS}  # each in a file of its own: tests/agents

@@ -18,7 +18,7 @@ from sqlalchemy import ColumnElement, Connection, Row, bindparam, delete, func, 
 from carrel.embeddings.base import ChunkEncoder, Vectors
 from carrel.errors import EncoderMismatchError
 from carrel.retrieval.filters import Where, compile_filter
-from carrel.retrieval.store import schema
+from carrel.retrieval.store import adapters, schema
 from carrel.retrieval.store.store import Scope, allocate
 from carrel.types import Block, Chunk, Document, Metadata
 
@@ -201,7 +201,7 @@ def log_change(connection: Connection, scope: Scope, kind: str, first_chunk: int
 
 
 def remove_documents(connection: Connection, scope: Scope, keys: Sequence[str]) -> list[str]:
-    """Remove documents with all that hangs on them; returns the ids that were there."""
+    """Remove documents with all that hangs on them, adapters too; returns the ids that were there."""
     removed: list[str] = []
     table = schema.documents
     columns = (table.c.id, table.c.key, table.c.first_chunk, table.c.chunks)
@@ -216,6 +216,7 @@ def remove_documents(connection: Connection, scope: Scope, keys: Sequence[str]) 
             log_change(connection, scope, "remove", first, end)
         connection.execute(delete(table).where(table.c.id.in_([row.id for row in found])))
         removed += [row.key for row in found]
+    adapters.remove(connection, scope, removed)
     return removed
 
 

@@ -1,0 +1,247 @@
+"""What adapters know, alone and merged: `python benchmarks/parametric.py tests/models/needle_lm`.
+
+    python benchmarks/parametric.py tests/models/needle_lm
+    python benchmarks/parametric.py tests/models/needle_lm --documents 3 --facts 8 --long 12 --output /tmp/trial.json
+
+Documents of facts about people, no two about the same one; each is trained by itself. A question is right where the
+whole reply of ``ParametricGenerator`` is the value. ``closed`` is without the passages. No adapter of a merged set has
+met another in training. Other skills: what the model looks up or copies from its context, with and without adapters.
+Times are of one thread, and on a machine with other work the wall clock says little.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+from machine import manifest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(REPOSITORY))
+import carrel  # noqa: E402
+from carrel.generation import TransformersGenerator  # noqa: E402
+from carrel.memory.parametric.applying import applied  # noqa: E402
+from carrel.memory.parametric.generator import ParametricGenerator  # noqa: E402
+from carrel.memory.parametric.pairs import Pair  # noqa: E402
+from carrel.memory.parametric.temporary import TemporaryMemory  # noqa: E402
+from carrel.testing import HashEncoder  # noqa: E402
+from carrel.types import Document, Passage, Prompt  # noqa: E402
+from training.needle_lm.data import copy_row, exam  # noqa: E402
+from training.needle_lm.language import ENTITIES, FIELDS, VALUES  # noqa: E402
+
+OUTPUT = REPOSITORY / "benchmarks" / "results" / "parametric.json"
+FORMAT = "carrel-parametric/1"
+FIELDS_EACH = 5  # of a person
+SETS = {3: 4, 5: 3}  # documents of a merged set, and how many sets
+
+
+def documents(chance: np.random.Generator, sizes: Sequence[int]) -> list[Document]:
+    """Documents of so many facts each."""
+    people = iter(chance.permutation(np.array(ENTITIES)).tolist())
+    made = []
+    for number, size in enumerate(sizes):
+        cells: list[tuple[str, str]] = []
+        while len(cells) < size:
+            who = next(people)
+            cells += [(who, str(field)) for field in chance.permutation(np.array(FIELDS))[:FIELDS_EACH]]
+        facts = [f"{who} {field} {chance.choice(np.array(VALUES))} ." for who, field in cells[:size]]
+        made.append(Document(" ".join(facts), id=f"document-{number}"))
+    return made
+
+
+def pairs(document: Document) -> list[Pair]:
+    """A question for each fact."""
+    words = document.text.split()
+    facts = [words[at : at + 4] for at in range(0, len(words), 4)]
+    return [Pair(f"? {who} {field}", value, f"{who} {field} {value} .") for who, field, value, _ in facts]
+
+
+def passages(found: Sequence[Document]) -> tuple[Passage, ...]:
+    """Of the whole documents."""
+    return tuple(Passage(each.id, 0, len(each.text), each.text) for each in found)
+
+
+def right(generator: Any, found: Sequence[Document]) -> str:
+    """Which of the questions about some documents are answered right, their passages with each: 1 or 0 each."""
+    read = passages(found)
+    return "".join(
+        str(int(generator.complete(Prompt(pair.question, read)).text.strip() == pair.answer))
+        for each in found
+        for pair in pairs(each)
+    )
+
+
+def skills(model: Any, seed: int) -> dict[str, str]:
+    """What the model does with what is in its context: right or not, for each answer."""
+    chance = np.random.default_rng([seed, 5])
+    done: dict[str, str] = {}
+    for length in (256, 1024):
+        asked = exam(chance, length, 150)
+        context = torch.from_numpy(asked.context)[None]
+        with torch.inference_mode():
+            hits = [
+                int(model(torch.cat([context, torch.from_numpy(question)[None]], 1)).logits[0, -1].argmax()) == answer
+                for question, answer in zip(asked.questions, asked.answers.tolist(), strict=True)
+            ]
+        done[f"look-up, {length:,} tokens"] = "".join("01"[hit] for hit in hits)
+    copied = []
+    for _ in range(12):
+        ids, kinds = copy_row(chance, 256)
+        with torch.inference_mode():
+            said = model(torch.from_numpy(ids)[None]).logits[0].argmax(-1).numpy()
+        where = np.flatnonzero(kinds)
+        copied += (said[where - 1] == ids[where]).tolist()
+    done["copying, 256 tokens"] = "".join("01"[hit] for hit in copied)
+    return done
+
+
+class Run:
+    """One library, one engine, and what is measured with them."""
+
+    def __init__(self, model: Path, folder: Path, options: argparse.Namespace) -> None:
+        self.options = options
+        self.library = carrel.open(folder, encoder=HashEncoder(), mode="fast")
+        self.engine = TransformersGenerator(model, dtype="float32", device="cpu", instructions="", max_tokens=4)
+        chance = np.random.default_rng([options.seed, 1])
+        self.found = documents(chance, [options.long, *[options.facts] * options.documents])
+        for each in self.found:
+            self.library.add(each)
+
+    def generator(self, **keywords: Any) -> ParametricGenerator:
+        return ParametricGenerator(self.library, self.engine, pairs=pairs, **keywords)
+
+    def training(self) -> list[dict[str, Any]]:
+        """Every document by itself."""
+        generator, rows = self.generator(mode="closed"), []
+        for each in self.found:
+            bare = right(self.generator(mode="closed", missing="skip"), [each])
+            stored = generator.train(each.id)
+            row = {
+                "document": each.id, "tokens": len(each.text.split()), "facts": len(pairs(each)), "before": bare,
+                "closed": right(generator, [each]), "size_bytes": stored.size_bytes, **stored.trained,
+            }  # fmt: skip
+            rows.append(row)
+            say(row["document"], row["closed"], cpu_s=row["cpu_s"], wall_s=row["wall_s"])
+        return rows
+
+    def merging(self) -> list[dict[str, Any]]:
+        """Sets of documents that never met, as exact sums and reconciled; and with their passages to read."""
+        rows = []
+        small = self.found[1:]
+        for size, count in {1: len(small), **SETS}.items():
+            every = list(combinations(small, size))
+            chosen = np.random.default_rng([self.options.seed, 2, size]).permutation(len(every))[:count]
+            for number in chosen.tolist():
+                kept = every[number]
+                row: dict[str, Any] = {"documents": [each.id for each in kept], "size": size}
+                exact, joined = self.generator(mode="closed", reconciled=False), self.generator(mode="closed")
+                row["exact"] = right(exact, kept)
+                began = time.process_time()
+                first = joined.complete(Prompt(pairs(kept[0])[0].question, passages(kept)))
+                row |= {"reconcile_cpu_s": time.process_time() - began, "rank": first.metrics["adapters_rank"]}
+                row["reconciled"] = right(joined, kept)
+                row["combine"] = right(self.generator(mode="combine"), kept)
+                rows.append(row)
+                say(f"{size} merged, exact", row["exact"])
+                say(f"{size} merged, reconciled", row["reconciled"], cpu_s=row["reconcile_cpu_s"])
+        return rows
+
+    def others(self) -> list[dict[str, Any]]:
+        """Other skills without adapters, with each of some, and with merged sets."""
+        model, rows = self.engine.loaded.runner.model, []
+        rows.append({"adapters": 0, **skills(model, self.options.seed)})
+        for size in (1, 3, 5):
+            kept = self.found[1 : 1 + size]
+            generator = self.generator(mode="closed")
+            carried = generator._carried(Prompt("?", passages(kept)))
+            names = tuple(one.folder.name for one in carried.adapters)
+            with applied(model, generator._layers(names, carried)):
+                rows.append({"adapters": len(kept), **skills(model, self.options.seed)})
+            say(f"look-up with {size}", rows[-1]["look-up, 1,024 tokens"])
+        return rows
+
+    def lift(self) -> dict[str, Any]:
+        """One long input, its text in overlapping segments and its questions."""
+        generator = self.generator(mode="closed", recipe="lift")
+        stored = generator.train(self.found[0].id)
+        row = {"tokens": len(self.found[0].text.split()), "closed": right(generator, self.found[:1]), **stored.trained}
+        say("lift", row["closed"], cpu_s=row["cpu_s"])
+        return row
+
+    def going_on(self) -> list[dict[str, Any]]:
+        """Loss of each next block of a text, with and without the throw-away adapter that has learnt those before.
+
+        A text goes on about the same people: each block says 40 of 60 facts in another order; the window holds one.
+        """
+        chance = np.random.default_rng([self.options.seed, 4])
+        facts = documents(chance, [60])[0].text.split(" . ")
+        facts = [fact.removesuffix(" .") for fact in facts]
+        blocks = [" . ".join(chance.permutation(np.array(facts))[:40].tolist()) + " ." for _ in range(5)]
+        memory, bare = TemporaryMemory(self.engine), TemporaryMemory(self.engine)
+        rows = []
+        for number, block in enumerate(blocks):
+            before = blocks[number - 1] if number else ""
+            rows.append({
+                "block": number, "bare": bare.loss(block), "window": bare.loss(block, before),
+                "memory": memory.loss(block), "both": memory.loss(block, before),
+            })  # fmt: skip
+            rows[-1] |= {"learning": memory.learn(block)}
+            sys.stderr.write(f"{rows[-1]}\n")
+        return rows
+
+
+def say(what: str, answers: str, **times: float) -> None:
+    shown = " ".join(f"{name} {value:.1f}" for name, value in times.items())
+    sys.stderr.write(f"{what:28} {100 * answers.count('1') / len(answers):5.1f} of {len(answers)} {shown}\n")
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", type=Path)
+    parser.add_argument("--documents", type=int, default=6, help="to be merged (default: 6)")
+    parser.add_argument("--facts", type=int, default=62, help="of each of them, four tokens each (default: 62)")
+    parser.add_argument("--long", type=int, default=250, help="facts of the long document (default: 250)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--output", type=Path, default=OUTPUT)
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Train, ask, write."""
+    options = parse()
+    torch.set_num_threads(options.threads)
+    transformers.utils.logging.disable_progress_bar()
+    began = time.process_time()
+    with tempfile.TemporaryDirectory() as folder:
+        run = Run(options.model, Path(folder) / "library", options)
+        result: dict[str, Any] = {
+            "format": FORMAT,
+            "manifest": manifest(REPOSITORY, [])
+            | {
+                "command": f"python benchmarks/parametric.py {options.model}",
+                "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
+            },
+            "model": options.model.name, "threads": options.threads, "seed": options.seed,
+            "trained": run.training(), "merged": run.merging(), "skills": run.others(), "lift": run.lift(),
+            "going_on": run.going_on(),
+        }  # fmt: skip
+        run.library.close()
+    result["cpu_s"] = time.process_time() - began
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    options.output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

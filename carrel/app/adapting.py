@@ -1,0 +1,113 @@
+"""The command that trains, lists and removes the adapters of a library: adapters."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from carrel.app import options as given
+from carrel.app import rendering
+from carrel.app.console import emit, note, show, shown
+from carrel.app.place import Place, resolve
+from carrel.errors import InputError
+
+if TYPE_CHECKING:
+    from carrel.library import Library
+    from carrel.memory.parametric.files import StoredAdapter
+
+
+class Action(str, Enum):
+    """What is done with adapters."""
+
+    list = "list"
+    train = "train"
+    remove = "remove"
+
+
+def adapters(
+    action: Annotated[Action, typer.Argument(help="What to do.")],
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[ID]", help="Documents, by ids or files; all where none is named.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", metavar="FOLDER", help="The base model to train them on.")
+    ] = None,
+    recipe: Annotated[
+        str, typer.Option("--recipe", metavar="NAME", help="How to train: parametric-rag or lift.")
+    ] = "parametric-rag",
+    library: given.LibraryPath = given.LIBRARY,
+    tenant: given.Tenant = "local",
+    collection: given.Collection = "default",
+    as_json: given.AsJson = False,
+) -> None:
+    """Train documents into adapters of a model, list them, or remove them.
+
+    An adapter goes with its document anyway, when that is removed or changed.
+    """
+    if (model is None) == (action is Action.train):
+        raise InputError(
+            "To train adapters, name the model they are for: carrel adapters train --model FOLDER"
+            if model is None
+            else f"--model is for training: carrel adapters {action.value} takes none"
+        )
+    place = Place(library, tenant, collection)
+    with place.to_read() if action is Action.list else place.to_change() as opened:
+        wanted = resolve(opened, names) if names else None
+        if action is Action.remove:
+            _remove(opened, wanted, as_json)
+            return
+        train = model is not None
+        found = _trained(opened, wanted, str(model), recipe, quiet=as_json) if train else _listed(opened, wanted)
+    if as_json:
+        emit({"library": str(place.path), "adapters": [_shape(one) for one in found]})
+        return
+    for one in found:
+        name = ", ".join(map(shown, one.documents)) or "(damaged)"
+        show(f"{name}: {one.recipe}, rank {one.rank}, for {shown(one.model)}, {one.size_bytes / 1e6:.1f} MB")
+    note(f"{rendering.counted(len(found), 'adapter')}, {sum(one.size_bytes for one in found) / 1e6:.1f} MB")
+
+
+def _listed(library: Library, wanted: list[str] | None) -> list[StoredAdapter]:
+    from carrel.memory.parametric.files import AdapterFiles
+
+    every = AdapterFiles(library).all(merged=True)
+    return [one for one in every if wanted is None or not set(wanted).isdisjoint(one.documents)]
+
+
+def _remove(library: Library, wanted: list[str] | None, as_json: bool) -> None:
+    from carrel.memory.parametric.files import AdapterFiles
+
+    count = len(_listed(library, wanted))
+    freed = AdapterFiles(library).remove(wanted)
+    if as_json:
+        emit({"removed": count, "bytes": freed})
+    else:
+        show(f"Removed {rendering.counted(count, 'adapter')}, {freed / 1e6:.1f} MB.")
+
+
+def _trained(
+    library: Library, wanted: list[str] | None, model: str, recipe: str, *, quiet: bool
+) -> list[StoredAdapter]:
+    """Each document that has none yet; Ctrl-C leaves those that are done."""
+    from carrel.generation.transformers_engine import TransformersGenerator
+    from carrel.memory.parametric.generator import ParametricGenerator
+
+    ids = [info.id for info in library.documents()] if wanted is None else wanted
+    found = []
+    with TransformersGenerator(model) as engine:
+        generator = ParametricGenerator(library, engine, recipe=recipe)
+        for number, one in enumerate(ids):
+            stored = generator.stored(one)
+            if not quiet:
+                note(f"{number + 1} of {len(ids)}: {shown(one)}{' has one' if stored else ''}")
+            found.append(stored or generator.train(one))
+    return found
+
+
+def _shape(one: StoredAdapter) -> dict[str, Any]:
+    return {
+        "documents": list(one.documents), "model": one.model, "base": one.base, "recipe": one.recipe,
+        "rank": one.rank, "folder": str(one.folder), "bytes": one.size_bytes, "trained": dict(one.trained),
+    }  # fmt: skip

@@ -1,0 +1,72 @@
+"""What an adapter is trained on: a document's text in overlapping pieces, and its questions as a chat asks them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from carrel.memory.parametric.recipes import Recipe
+from carrel.memory.parametric.strangers import strangers
+from carrel.memory.parametric.training import Example
+from carrel.types import Document, Passage, Prompt
+
+if TYPE_CHECKING:
+    from carrel.generation.transformers_engine import TransformersGenerator
+    from carrel.memory.parametric.pairs import Pair
+
+_STRANGERS = 60  # for each of the examples; drawn from anew at each step
+_MOST_STRANGERS = 6000
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """What is the document's, and what is not."""
+
+    own: tuple[Example, ...]
+    others: tuple[Example, ...]
+
+
+def lesson(document: Document, pairs: Sequence[Pair], engine: TransformersGenerator, recipe: Recipe) -> Lesson:
+    """The examples of a document for one model; the same for the same document, model and recipe.
+
+    A share of the pairs (``recipe.open_book``) is asked with its passage in front, as Parametric RAG does, so that the
+    adapter goes on reading.
+    """
+    chance = np.random.default_rng(recipe.seed)
+    own = [asked(pair, engine, read=bool(chance.random() < recipe.open_book)) for pair in pairs]
+    own += [asked(pair, engine) for pair in pairs] if recipe.open_book else []
+    if recipe.learns_text or not own:
+        own += told(document.text, engine, recipe)
+    tokenizer = engine.loaded.tokenizer.inner
+    special = set(tokenizer.all_special_ids)
+    words = [number for number in range(len(tokenizer)) if number not in special]
+    count = min(_MOST_STRANGERS, _STRANGERS * len(own)) if recipe.others else 0
+    own = list(dict.fromkeys(own))
+    return Lesson(tuple(own), tuple(strangers(own, words, count, recipe.seed)))
+
+
+def asked(pair: Pair, engine: TransformersGenerator, *, read: bool = False) -> Example:
+    """A question as the engine would ask it, its answer and the end of the reply."""
+    passages = (Passage("", 0, len(pair.source), pair.source),) if read and pair.source else ()
+    tokenizer = engine.loaded.tokenizer
+    ids = tokenizer.chat_ids(engine.messages(Prompt(pair.question, passages)))
+    said = tokenizer.inner(pair.answer, add_special_tokens=False)["input_ids"]
+    return Example((*ids, *said, min(engine.loaded.ends)), len(ids))
+
+
+def told(text: str, engine: TransformersGenerator, recipe: Recipe) -> list[Example]:
+    """The text in pieces of ``recipe.segment_tokens`` that overlap, each to be predicted word by word."""
+    tokenizer = engine.loaded.tokenizer.inner
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    begin = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+    return [Example((*begin, *piece), 1) for piece in pieces(ids, recipe) if len(piece) + len(begin) > 1]
+
+
+def pieces(ids: Sequence[int], recipe: Recipe) -> list[tuple[int, ...]]:
+    """Cuts of ``segment_tokens`` that share ``overlap_tokens`` with the one before; the last reaches to the end."""
+    step = recipe.segment_tokens - recipe.overlap_tokens
+    starts = range(0, max(1, len(ids) - recipe.overlap_tokens), step)
+    return [tuple(ids[start : start + recipe.segment_tokens]) for start in starts]
