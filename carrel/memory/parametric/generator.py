@@ -242,10 +242,13 @@ class ParametricGenerator(Generator):
         ------
         AdapterError : one is damaged or of another base model. DocumentNotFoundError : one's document has gone.
         """
-        return self.files.put_merged(
-            adapters, lambda: self._together(adapters), self.base, self.engine.loaded.tokenizer.name,
-            kind=f"merged-{self._steps}",
-        )  # fmt: skip
+        from carrel.generation.kv.context_model import lock_of
+
+        with self._lock, lock_of(self._model):
+            return self.files.put_merged(
+                adapters, lambda: self._together(adapters), self.base, self.engine.loaded.tokenizer.name,
+                kind=f"merged-{self._steps}",
+            )  # fmt: skip
 
     def _together(self, adapters: Sequence[StoredAdapter]) -> Merged:
         """The exact sum, with zeros up to such a rank; trained on all its documents where that is wanted."""

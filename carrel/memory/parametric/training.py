@@ -102,6 +102,8 @@ def train(
     chance = np.random.default_rng(recipe.seed)
     began, cpu = time.perf_counter(), time.process_time()
     with (
+        torch.inference_mode(mode=False),  # whoever asks a question may be in it
+        torch.enable_grad(),
         adapted(model, recipe, [each.tensors for each in neighbours], start) as learner,
         disturbed(learner, recipe, chance),
     ):

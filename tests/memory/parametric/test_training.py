@@ -116,6 +116,13 @@ def test_going_on_from_an_adapter(model: Any, plain: Trained) -> None:
     assert all(np.allclose(more.tensors[name], value, atol=1e-6) for name, value in plain.tensors.items())
 
 
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_whoever_asks_may_want_no_gradients(model: Any, mode: Any) -> None:
+    with mode():
+        trained = train(model, OWN, replace(RECIPE, steps=3), others=strangers(OWN, range(4, 451), 20))
+    assert trained.figures["steps"] == 3
+
+
 def test_ctrl_c_keeps_what_is_trained(model: Any) -> None:
     def press(progress: Any) -> None:
         if progress.step == 3:
