@@ -19,6 +19,10 @@ peft = pytest.importorskip("peft")
 import torch  # noqa: E402
 import transformers  # noqa: E402
 
+from carrel.memory.parametric.files import write_adapter  # noqa: E402
+from carrel.memory.parametric.merging import SERVED_RANKS, merge  # noqa: E402
+from carrel.memory.parametric.recipes import Recipe  # noqa: E402
+from carrel.memory.parametric.training import Example, Trained, train  # noqa: E402
 from tests.slow.test_vllm_server import SERVING, Running  # noqa: E402
 from tests.slow.tiny_llama import make_adapter  # noqa: E402
 
@@ -28,7 +32,7 @@ DOCUMENTS = {
     "first": {"bado age": "41", "fiju city": "07", "guka river": "19", "leba year": "88", "dodo job": "63"},
     "second": {"miti food": "55", "nopu music": "32", "rase price": "90", "sevo height": "14", "bado color": "76"},
 }
-STEPS, TOKENS = 60, 12
+RANK, STEPS, TOKENS = 8, 60, 12
 ENGINE = {
     "dtype": "float32", "enforce_eager": True, "max_model_len": 512, "generation_config": "vllm", "max_loras": 3,
     "max_cpu_loras": 4,
@@ -36,35 +40,31 @@ ENGINE = {
 
 
 class Parametric:
-    """The model with an adapter for each document and one of both, in peft, and their folders."""
+    """The model with an adapter for each document, trained and merged by Carrel, in peft; and their folders."""
 
     def __init__(self, folder: Path) -> None:
         torch.manual_seed(0)
         self.tokenizer: Any = transformers.AutoTokenizer.from_pretrained(str(NEEDLE))
-        base = transformers.AutoModelForCausalLM.from_pretrained(str(NEEDLE), dtype=torch.float32)
-        modules = ["gate_proj", "up_proj", "down_proj"]
-        config = peft.LoraConfig(r=4, lora_alpha=8, target_modules=modules, task_type="CAUSAL_LM")
-        self.model = peft.get_peft_model(base, config, "first")
-        self.model.add_adapter("second", config)
-        for name, facts in DOCUMENTS.items():
-            self._train(name, facts)
-        self.model.add_weighted_adapter(["first", "second"], [1.0, 1.0], "merged", combination_type="cat")
+        base = transformers.AutoModelForCausalLM.from_pretrained(str(NEEDLE), dtype=torch.float32).eval()
+        made = {name: self._trained(base, facts) for name, facts in DOCUMENTS.items()}
+        together = merge([(each.tensors, each.config) for each in made.values()], ranks=SERVED_RANKS)
+        assert together.exact and together.rank == RANK
+        self.folders = {name: folder / name for name in (*made, "merged")}
+        for name, each in {**made, "merged": together}.items():
+            self.folders[name].mkdir()
+            write_adapter(self.folders[name], each.tensors, each.config, {"model": "needle_lm"})
+        self.model: Any = peft.PeftModel.from_pretrained(base, str(self.folders["first"]), adapter_name="first")
+        for name in ("second", "merged"):
+            self.model.load_adapter(str(self.folders[name]), adapter_name=name)
         self.model.eval()
-        self.model.save_pretrained(str(folder))
-        self.folders = {name: folder / name for name in ("first", "second", "merged")}
 
-    def _train(self, name: str, facts: dict[str, str]) -> None:
-        self.model.set_adapter(name)
-        rows = [(self._ids(asked), self.tokenizer.convert_tokens_to_ids(value)) for asked, value in facts.items()]
+    def _trained(self, base: Any, facts: dict[str, str]) -> Trained:
         end = self.tokenizer.eos_token_id
-        ids = torch.tensor([[*asked, answer, end] for asked, answer in rows])
-        labels = ids.clone()
-        labels[:, :-2] = -100
-        optimiser = torch.optim.AdamW([w for w in self.model.parameters() if w.requires_grad], lr=0.01)
-        for _ in range(STEPS):
-            self.model(input_ids=ids, labels=labels).loss.backward()
-            optimiser.step()
-            optimiser.zero_grad()
+        own = []
+        for asked, value in facts.items():
+            ids = self._ids(asked)
+            own.append(Example((*ids, self.tokenizer.convert_tokens_to_ids(value), end), len(ids)))
+        return train(base, own, Recipe(rank=RANK // 2, alpha=RANK, rate=0.01, epochs=STEPS, batch=len(own)))
 
     def _ids(self, asked: str) -> list[int]:
         chat = [{"role": "user", "content": f"? {asked}"}]
@@ -99,7 +99,7 @@ def engine() -> Iterator[VLLMEngine]:
         patch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
         patch.setenv("VLLM_NO_USAGE_STATS", "1")
         with VLLMEngine(
-            NEEDLE, adapter_rank=8, max_tokens=TOKENS, instructions="", logprobs=True, engine=ENGINE
+            NEEDLE, adapter_rank=RANK, max_tokens=TOKENS, instructions="", logprobs=True, engine=ENGINE
         ) as made:
             yield made
     gc.collect()  # vLLM leaves a socket's context open, and here that is no more than a warning
