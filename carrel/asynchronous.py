@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import queue
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator
 from concurrent.futures import Executor
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     R = TypeVar("R")
 
 
+_LOOK_S = 0.05  # how often a waiting thread looks whether the task that awaits it was cancelled
+_MOST_S = 2.0  # that a reader who stops early waits for the rest to stop
 _CANCELLED: ContextVar[threading.Event | None] = ContextVar("cancelled", default=None)
 
 
@@ -102,3 +106,48 @@ def streaming_twin(
 
     run.__doc__ = f"``{name}``, each item produced on a thread; stopping early stops it."
     return run
+
+
+def handed_over(make: Callable[[], Iterator[R]]) -> Iterator[R]:
+    """The items of an iterator that runs on a thread of its own, as fast as it can, whoever reads them, and when.
+
+    For what holds a lock while it runs. To stop reading stops it after the item that it is at.
+    """
+    items: queue.SimpleQueue[tuple[R | None, BaseException | None] | None] = queue.SimpleQueue()
+    stopped = threading.Event()
+
+    def run() -> None:
+        _CANCELLED.set(stopped)
+        try:
+            with contextlib.closing(_as_generator(make())) as source:
+                for item in source:
+                    items.put((item, None))
+                    if stopped.is_set():
+                        return
+        except BaseException as error:  # raised where the items are read
+            items.put((None, error))
+        finally:
+            items.put(None)
+
+    thread = threading.Thread(target=copy_context().run, args=(run,), name="carrel-stream", daemon=True)
+    thread.start()
+    try:
+        while True:
+            try:
+                found = items.get(timeout=_LOOK_S)
+            except queue.Empty:
+                stop_if_cancelled()
+                continue
+            if found is None:
+                return
+            item, error = found
+            if error is not None:
+                raise error
+            yield item  # type: ignore[misc]
+    finally:
+        stopped.set()
+        thread.join(_MOST_S)
+
+
+def _as_generator(items: Iterator[R]) -> Generator[R, None, None]:
+    yield from items

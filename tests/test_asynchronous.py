@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import carrel
-from carrel.asynchronous import stop_if_cancelled
+from carrel.asynchronous import handed_over, on_thread, stop_if_cancelled
 from carrel.embeddings.base import Vectors
 from carrel.errors import DocumentNotFoundError, EmptyQuestionError, StoreClosedError
 from carrel.generation.base import Generator
@@ -314,3 +314,57 @@ def test_each_operation_has_a_twin_that_takes_the_same(name: str) -> None:
 
 def test_there_is_no_other_name_for_a_twin() -> None:
     assert set(PUBLIC) == {*TWINS, *TWINS.values()}
+
+
+def test_handed_over_runs_ahead_of_its_reader_and_raises_where_it_is_read() -> None:
+    done = threading.Event()
+
+    def counting() -> Iterator[int]:
+        yield from range(3)
+        done.set()
+        raise ValueError("no more")
+
+    items = handed_over(counting)
+    assert next(items) == 0
+    assert done.wait(5)  # nobody has read the rest
+    assert [next(items), next(items)] == [1, 2]
+    with pytest.raises(ValueError, match="no more"):
+        next(items)
+
+
+def test_handed_over_stops_with_its_reader() -> None:
+    closed, mine = threading.Event(), threading.get_ident()
+    running: list[int] = []
+
+    def endless() -> Iterator[int]:
+        try:
+            number = 0
+            while True:
+                running.append(threading.get_ident())
+                yield number
+                number += 1
+                stop_if_cancelled()
+        finally:
+            closed.set()
+
+    items = handed_over(endless)
+    assert next(items) == 0 and mine not in running
+    items.close()  # type: ignore[attr-defined]
+    assert closed.is_set()
+
+
+async def test_handed_over_is_cancelled_with_the_task_that_awaits_it() -> None:
+    ended = threading.Event()
+
+    def slow() -> Iterator[int]:
+        try:
+            while True:
+                time.sleep(0.01)
+                stop_if_cancelled()
+        finally:
+            ended.set()
+        yield 0
+
+    with pytest.raises(asyncio.TimeoutError):
+        await asyncio.wait_for(on_thread(lambda: list(handed_over(slow))), 0.2)
+    assert await asyncio.to_thread(ended.wait, 5)

@@ -125,6 +125,12 @@ class TransformersGenerator(ChatGenerator):
     def __repr__(self) -> str:
         return f"TransformersGenerator({self.model!r})"
 
+    @property
+    def contexts(self) -> Path | None:
+        """The folder where contexts are kept as files."""
+        folder: Path | None = self._kept["folder"]
+        return folder
+
     # -- the model ------------------------------------------------------------------------------
 
     @property
@@ -225,9 +231,7 @@ class TransformersGenerator(ChatGenerator):
         usage = Usage(len(ids), reply.tokens, cached, loaded.tokenizer.name)
         yield self._completion(reply, usage, text, was_there)
 
-    def said(
-        self, reply: Reply, room: int, logits: Callable[[], Tensor], take: Callable[[int], None]
-    ) -> Iterator[str]:
+    def said(self, reply: Reply, room: int, logits: Callable[[], Tensor], take: Callable[[int], None]) -> Iterator[str]:
         """A reply of this generator's model, with its settings: carrel.generation.kv.decoding.spoken."""
         from carrel.generation.kv.decoding import Sampler, Speech, spoken
 

@@ -139,6 +139,11 @@ class VLLMEngine(ChatGenerator):
     def __repr__(self) -> str:
         return f"VLLMEngine({self.model!r})"
 
+    @property
+    def adapter_rank(self) -> int:
+        """The largest rank of an adapter that a request may carry; 0 where none may."""
+        return self._adapters.limit
+
     # -- the engine -----------------------------------------------------------------------------
 
     @property

@@ -8,7 +8,7 @@ import math
 import threading
 import time
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,9 +104,10 @@ class ContextModel:
         reading = "" if attention is None else attention.prefill_label
         label = " ".join(part for part in (self.policy.label, f"in {self._bits}", reading) if part)
         fingerprint = model_fingerprint(model) if folder is not None else ""
-        self.store = ContextStore(
+        self._make_store: Callable[[], ContextStore] = lambda: ContextStore(
             limit_bytes, folder, fingerprint=fingerprint, policy=label, bits=self.policy.bits, device=self.device
         )
+        self.store = self._make_store()
         self._lock = lock_of(model)
         self._is_closed = False
 
@@ -127,6 +128,24 @@ class ContextModel:
                 self._applied = None
 
     # -- contexts -------------------------------------------------------------------------------
+
+    @contextmanager
+    def changed(self, store: ContextStore | None = None) -> Iterator[ContextStore]:
+        """While the model has other weights: what it keeps of its contexts is apart, in a store of these weights.
+
+        Parameters
+        ----------
+        store : that an earlier such block gave; a new one by default. There are no files in it.
+        """
+        with self._lock:
+            if store is None:
+                store = self._make_store()
+                store.folder = None
+            usual, self.store = self.store, store
+            try:
+                yield store
+            finally:
+                self.store = usual
 
     def context(self, ids: Sequence[int]) -> tuple[EncodedContext, bool]:
         """The context of these tokens, and whether it was there already; else it is read now, which takes a while.

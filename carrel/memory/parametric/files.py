@@ -99,7 +99,11 @@ class AdapterFiles:
         return described(place)
 
     def put_merged(
-        self, members: Sequence[StoredAdapter], merged: Callable[[], Merged], base: str, model: str,
+        self,
+        members: Sequence[StoredAdapter],
+        merged: Callable[[], Merged],
+        base: str,
+        model: str,
         kind: str = "merged",
     ) -> StoredAdapter:
         """Several adapters as one, in a folder that one request to vLLM can name; made where it is not there yet.
@@ -116,7 +120,7 @@ class AdapterFiles:
             return described(place)
         found = merged()
         documents = tuple(document for one in members for document in one.documents)
-        note = _note(documents, base, model, kind, found.rank)
+        note = _note(documents, base, model, kind, found.rank) | {"trained": dict(found.figures)}
         with self._library._store.write():
             if not all(one.folder.is_dir() for one in members):
                 raise DocumentNotFoundError("a document was removed while its adapter was merged: nothing is kept")

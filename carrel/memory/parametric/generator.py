@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-import math
 import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
+from carrel.asynchronous import handed_over
 from carrel.errors import InputError
 from carrel.generation.base import Generator
 from carrel.generation.transformers_engine import TransformersGenerator
+from carrel.generation.vllm_engine import VLLMEngine
 from carrel.inputs import check_flag, check_kind
 from carrel.memory.parametric.files import AdapterFiles, StoredAdapter, read_adapter
 from carrel.memory.parametric.merging import SERVED_RANKS, Merged, merge
 from carrel.memory.parametric.recipes import PARAMETRIC_RAG, Recipe, make_recipe
 from carrel.tokens import Tokenizer
-from carrel.types import Completion, Prompt
+from carrel.types import Completion, Event, Prompt, UsageEvent
 
 if TYPE_CHECKING:
+    from carrel.generation.chat import ChatGenerator
+    from carrel.generation.kv.contexts import ContextStore
     from carrel.library import Library
     from carrel.memory.parametric.applying import Layers
     from carrel.memory.parametric.lessons import Lesson
@@ -30,7 +35,7 @@ if TYPE_CHECKING:
 
 Mode = Literal["combine", "closed"]
 Missing = Literal["train", "skip"]
-_EXAMPLES = 500  # to be reconciled by the steps of the recipe; more take as many more
+_AT_ONCE = 64  # prompts of many that are put to vLLM
 
 
 @dataclass
@@ -44,6 +49,13 @@ class _Carried:
     merge_s: float = 0.0
     cached: bool = False
     rank: int = 0
+    layers: Layers | None = None
+    folder: Path | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Others for other adapters."""
+        return tuple(f"{one.folder.parent.name}/{one.folder.name}" for one in self.adapters)
 
     def metrics(self) -> dict[str, float]:
         """For the ledger."""
@@ -56,7 +68,7 @@ class _Carried:
 
 
 class ParametricGenerator(Generator):
-    """Merges the adapters of the retrieved documents into a model in this process. Needs ``carrel[torch]``.
+    """Answers with the adapters of the retrieved documents, merged into one. Needs ``carrel[torch]``.
 
     Which documents: those of the prompt's passages, the best first. A document whose text has changed is trained
     anew, for its old adapter went with the old text.
@@ -64,7 +76,10 @@ class ParametricGenerator(Generator):
     Parameters
     ----------
     library : whose documents they are, and where the adapters are kept.
-    engine : runs the base model; without ``contexts``, whose files know nothing of adapters.
+    engine : runs the base model, to train and, without ``served``, to answer; without ``contexts``, whose files know
+        nothing of adapters.
+    served : answers instead, many questions at once, each with its own documents. It was given the same model as
+        ``engine``, and an ``adapter_rank``; a merged set of a higher rank is cut to that.
     recipe : of the adapters, by name or as it is; a published one is fitted to the size of the model.
     mode : ``combine``, passages in the prompt and adapters in the model, or ``closed``, adapters alone.
     missing : ``train`` an adapter that is not there (seconds to minutes, before the answer), or ``skip`` it.
@@ -73,7 +88,7 @@ class ParametricGenerator(Generator):
         (seconds); without, and where the recipe has none, it is the exact sum. What was reconciled is kept with the
         library and goes with any of its documents.
     most : adapters at once, at most. cache_bytes : of memory, for merged sets.
-    progress : called while an adapter is trained.
+    progress : called while an adapter or a merged set is trained.
 
     Raises
     ------
@@ -88,6 +103,7 @@ class ParametricGenerator(Generator):
         library: Library,
         engine: TransformersGenerator,
         *,
+        served: VLLMEngine | None = None,
         recipe: str | Recipe = PARAMETRIC_RAG,
         mode: Mode = "combine",
         missing: Missing = "train",
@@ -108,16 +124,19 @@ class ParametricGenerator(Generator):
             if isinstance(number, bool) or not isinstance(number, int) or number < 1:
                 raise InputError(f"{name} is a whole number above 0, not {number!r}")
         check_flag("reconciled", reconciled)
-        if engine._kept["folder"] is not None:
+        if engine.contexts is not None:
             raise InputError("an engine with contexts=... cannot carry adapters: what it keeps there knows none")
+        if served is not None:
+            _check_served(served, engine)
         self.library, self.engine, self.mode, self.missing = library, engine, mode, missing
+        self.served = served
         self.files, self._reconciles = AdapterFiles(library), reconciled
         self.most, self.cache_bytes, self.progress = most, cache_bytes, progress
         self._wanted, self._pairs = make_recipe(recipe), pairs
         self._base = ""
         self._recipe: Recipe | None = None
         self._merged: OrderedDict[tuple[str, ...], Layers] = OrderedDict()
-        self._spoke_with: tuple[str, ...] = ()
+        self._spoke_with: tuple[tuple[str, ...], ContextStore | None] = (), None
         self._lock = threading.RLock()
 
     def __repr__(self) -> str:
@@ -148,18 +167,23 @@ class ParametricGenerator(Generator):
         return self.recipe.reconciled if self._reconciles else 0
 
     @property
+    def speaker(self) -> ChatGenerator:
+        """The one that answers."""
+        return self.served or self.engine
+
+    @property
     def context_window(self) -> int | None:  # type: ignore[override]
-        return self.engine.context_window
+        return self.speaker.context_window
 
     @property
     def tokenizer(self) -> Tokenizer:
-        return self.engine.tokenizer
+        return self.speaker.tokenizer
 
     def prompt_tokens(self, prompt: Prompt) -> int:
-        return self.engine.prompt_tokens(self._sent(prompt))
+        return self.speaker.prompt_tokens(self._sent(prompt))
 
     def fixed_tokens(self, prompt: Prompt) -> int:
-        return self.engine.fixed_tokens(prompt)
+        return self.speaker.fixed_tokens(prompt)
 
     @property
     def _model(self) -> Any:
@@ -171,13 +195,58 @@ class ParametricGenerator(Generator):
     # -- answering ------------------------------------------------------------------------------
 
     def complete(self, prompt: Prompt) -> Completion:
+        carried = self._gathered(prompt)
+        with self._answering(carried) as speaker:
+            completion = speaker.complete(self._sent(prompt))
+        return replace(completion, metrics={**completion.metrics, **carried.metrics()})
+
+    def complete_many(self, prompts: Sequence[Prompt]) -> list[Completion]:
+        """The replies to many prompts, in their order; vLLM computes them together, each with its adapters."""
+        if self.served is None or len(prompts) < 2:
+            return [self.complete(prompt) for prompt in prompts]
+        with ThreadPoolExecutor(min(len(prompts), _AT_ONCE)) as pool:
+            return list(pool.map(self.complete, prompts))
+
+    def stream(self, prompt: Prompt) -> Iterator[Event]:
+        """Text as it comes, then the (empty) citations, then usage. To stop reading stops the model.
+
+        A model in this process speaks as fast as it can, however slowly it is read: it has these adapters in it, and
+        whoever else asks it waits.
+        """
+        carried = self._gathered(prompt)
+
+        def events() -> Iterator[Event]:
+            with self._answering(carried) as speaker:
+                for event in speaker.stream(self._sent(prompt)):
+                    if isinstance(event, UsageEvent):
+                        event = replace(event, metrics={**event.metrics, **carried.metrics()})
+                    yield event
+
+        yield from events() if self.served is not None else handed_over(events)
+
+    def _gathered(self, prompt: Prompt) -> _Carried:
+        """The adapters that a prompt is answered with, trained and merged where they are not there."""
         from carrel.generation.kv.context_model import lock_of
 
         with self._lock, lock_of(self._model):
             carried = self._carried(prompt)
-            with self._speaking(carried):
-                completion = self.engine.complete(self._sent(prompt))
-        return replace(completion, metrics={**completion.metrics, **carried.metrics()})
+            if carried.adapters:
+                if self.served is None:
+                    self._layers(carried)
+                else:
+                    self._put_together(carried)
+            return carried
+
+    @contextmanager
+    def _answering(self, carried: _Carried) -> Iterator[Generator]:
+        """What answers, with adapters in it."""
+        from carrel.generation.kv.context_model import lock_of
+
+        if self.served is not None:
+            yield self.served if carried.folder is None else self.served.adapted(carried.folder)
+            return
+        with self._lock, lock_of(self._model), self._speaking(carried):
+            yield self.engine
 
     def _carried(self, prompt: Prompt) -> _Carried:
         """The adapters of the documents of a prompt's passages; those missing are trained, or left out."""
@@ -221,7 +290,6 @@ class ParametricGenerator(Generator):
         with self._lock, lock_of(self._model):
             taught = self._lesson(document_id)
             trained = train(self._model, taught.own, self.recipe, others=taught.others, progress=self.progress)
-            self._forget_states()
         name = self.engine.loaded.tokenizer.name
         stored = self.files.put(document_id, content, self.base, name, self.recipe, trained)
         if trained.figures["stopped"]:
@@ -233,7 +301,7 @@ class ParametricGenerator(Generator):
         from carrel.memory.parametric.pairs import ReaderPairs
 
         document = self.library.document(document_id)
-        return lesson(document, (self._pairs or ReaderPairs())(document), self.engine, self.recipe)
+        return lesson(document, (self._pairs or ReaderPairs())(document), self.engine, self.recipe, self.speaker)
 
     def merged(self, adapters: Sequence[StoredAdapter]) -> StoredAdapter:
         """A set of adapters as one in the library's folder, of a rank that vLLM takes; made where it is not there.
@@ -244,57 +312,53 @@ class ParametricGenerator(Generator):
         """
         from carrel.generation.kv.context_model import lock_of
 
+        ranks = [rank for rank in SERVED_RANKS if self.served is None or rank <= self.served.adapter_rank]
+        kind = f"merged-{self._steps}" + (f"-{ranks[-1]}" if sum(one.rank for one in adapters) > ranks[-1] else "")
         with self._lock, lock_of(self._model):
             return self.files.put_merged(
-                adapters, lambda: self._together(adapters), self.base, self.engine.loaded.tokenizer.name,
-                kind=f"merged-{self._steps}",
-            )  # fmt: skip
+                adapters, lambda: self._together(adapters, ranks), self.base, self.engine.loaded.tokenizer.name, kind
+            )
 
-    def _together(self, adapters: Sequence[StoredAdapter]) -> Merged:
+    def _together(self, adapters: Sequence[StoredAdapter], ranks: Sequence[int]) -> Merged:
         """The exact sum, with zeros up to such a rank; trained on all its documents where that is wanted."""
-        summed = merge([read_adapter(adapter, self.base) for adapter in adapters], ranks=SERVED_RANKS)
+        summed = merge([read_adapter(adapter, self.base) for adapter in adapters], ranks=ranks)
         if not self._steps or len(adapters) < 2:
             return summed
-        from carrel.memory.parametric.training import train
+        from carrel.memory.parametric.reconciling import reconcile
 
         lessons = [self._lesson(document) for adapter in adapters for document in adapter.documents]
-        own = [example for each in lessons for example in each.own]
-        recipe = replace(
-            self.recipe, rank=summed.rank, alpha=float(summed.rank), disturbance=0.0,
-            steps=self._steps * math.ceil(len(own) / _EXAMPLES), batch=self.recipe.batch * len(lessons),
-            rate=self.recipe.rate / 3,
-        )  # fmt: skip
-        known = {example.ids for example in own}
-        others = [example for each in lessons for example in each.others if example.ids not in known]
-        trained = train(self._model, own, recipe, others=others, start=summed.tensors)
-        self._forget_states()
-        if trained.figures["stopped"]:
-            raise KeyboardInterrupt
-        return Merged(trained.tensors, trained.config, summed.rank, exact=False)
+        return reconcile(self._model, summed, lessons, self.recipe, self.progress)
 
     # -- the model with a merged set in it ------------------------------------------------------
 
     @contextmanager
     def _speaking(self, carried: _Carried) -> Iterator[None]:
+        """Keys and values that are computed meanwhile are of other weights: they serve these adapters alone."""
         from carrel.memory.parametric.applying import applied
 
-        names = tuple(f"{one.folder.parent.name}/{one.folder.name}" for one in carried.adapters)
-        if names != self._spoke_with:  # keys and values that were computed with other weights
-            self._forget_states()
-            self._spoke_with = names
-        with applied(self._model, self._layers(names, carried) if names else None):
+        if not carried.adapters:
+            yield
+            return
+        names, store = self._spoke_with
+        with (
+            self.engine.loaded.runner.changed(store if names == carried.names else None) as store,
+            applied(self._model, self._layers(carried)),
+        ):
+            self._spoke_with = carried.names, store
             yield
 
-    def _layers(self, names: tuple[str, ...], carried: _Carried) -> Layers:
+    def _layers(self, carried: _Carried) -> Layers:
         """The merged set; from memory, where it was used not long ago."""
-        found = self._merged.pop(names, None)
+        if carried.layers is not None:
+            return carried.layers
+        found = self._merged.pop(carried.names, None)
         carried.cached = found is not None
         if found is None:
             began = time.perf_counter()
             found = self._merge(carried.adapters)
             carried.merge_s = time.perf_counter() - began
-        carried.rank = found.rank
-        self._merged[names] = found
+        carried.rank, carried.layers = found.rank, found
+        self._merged[carried.names] = found
         while len(self._merged) > 1 and sum(each.size_bytes for each in self._merged.values()) > self.cache_bytes:
             self._merged.popitem(last=False)
         return found
@@ -309,5 +373,23 @@ class ParametricGenerator(Generator):
             merged = merge([read_adapter(adapter, self.base) for adapter in adapters])
         return Layers.of(merged.tensors, merged.config, self.engine.loaded.runner.device)
 
-    def _forget_states(self) -> None:
-        self.engine.loaded.runner.store.clear()
+    def _put_together(self, carried: _Carried) -> None:
+        """The folder that a request to vLLM names."""
+        assert self.served is not None
+        (first, *rest), began = carried.adapters, time.perf_counter()
+        if rest or first.rank > self.served.adapter_rank:
+            first = self.merged(carried.adapters)
+            carried.merge_s = time.perf_counter() - began
+        carried.folder, carried.rank = first.folder, first.rank
+
+
+def _check_served(served: object, engine: TransformersGenerator) -> None:
+    """Raise InputError where a served model is none, takes no adapters, or is another one."""
+    check_kind("served", served, VLLMEngine)
+    assert isinstance(served, VLLMEngine)
+    if not served.adapter_rank:
+        raise InputError(f"{served!r} takes no adapters: make it with adapter_rank=64, or what a merged set needs")
+    if Path(served.model).name != Path(engine.model).name:
+        raise InputError(
+            f"adapters are trained on {engine.model} here, and vLLM serves {served.model}: give both the same model"
+        )

@@ -14,6 +14,7 @@ from carrel.memory.parametric.training import Example
 from carrel.types import Document, Passage, Prompt
 
 if TYPE_CHECKING:
+    from carrel.generation.chat import ChatGenerator
     from carrel.generation.transformers_engine import TransformersGenerator
     from carrel.memory.parametric.pairs import Pair
 
@@ -29,15 +30,25 @@ class Lesson:
     others: tuple[Example, ...]
 
 
-def lesson(document: Document, pairs: Sequence[Pair], engine: TransformersGenerator, recipe: Recipe) -> Lesson:
+def lesson(
+    document: Document,
+    pairs: Sequence[Pair],
+    engine: TransformersGenerator,
+    recipe: Recipe,
+    speaker: ChatGenerator | None = None,
+) -> Lesson:
     """The examples of a document for one model; the same for the same document, model and recipe.
 
     A share of the pairs (``recipe.open_book``) is asked with its passage in front, as Parametric RAG does, so that the
     adapter goes on reading.
+
+    Parameters
+    ----------
+    speaker : asks the questions later, with its instructions; the engine by default.
     """
     chance = np.random.default_rng(recipe.seed)
-    own = [asked(pair, engine, read=bool(chance.random() < recipe.open_book)) for pair in pairs]
-    own += [asked(pair, engine) for pair in pairs] if recipe.open_book else []
+    own = [asked(pair, engine, speaker, read=bool(chance.random() < recipe.open_book)) for pair in pairs]
+    own += [asked(pair, engine, speaker) for pair in pairs] if recipe.open_book else []
     if recipe.learns_text or not own:
         own += told(document.text, engine, recipe)
     tokenizer = engine.loaded.tokenizer.inner
@@ -48,13 +59,15 @@ def lesson(document: Document, pairs: Sequence[Pair], engine: TransformersGenera
     return Lesson(tuple(own), tuple(strangers(own, words, count, recipe.seed)))
 
 
-def asked(pair: Pair, engine: TransformersGenerator, *, read: bool = False) -> Example:
-    """A question as the engine would ask it, its answer and the end of the reply."""
+def asked(
+    pair: Pair, engine: TransformersGenerator, speaker: ChatGenerator | None = None, *, read: bool = False
+) -> Example:
+    """A question as the speaker would ask it, its answer and the end of the reply."""
     passages = (Passage("", 0, len(pair.source), pair.source),) if read and pair.source else ()
     tokenizer = engine.loaded.tokenizer
-    ids = tokenizer.chat_ids(engine.messages(Prompt(pair.question, passages)))
+    ids = tokenizer.chat_ids((speaker or engine).messages(Prompt(pair.question, passages)))
     said = tokenizer.inner(pair.answer, add_special_tokens=False)["input_ids"]
-    return Example((*ids, *said, min(engine.loaded.ends)), len(ids))
+    return Example((*ids, *said, min(engine.loaded.ends)), len(ids), bool(passages))
 
 
 def told(text: str, engine: TransformersGenerator, recipe: Recipe) -> list[Example]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,7 @@ class Merged:
     Attributes
     ----------
     exact : False where the rank was cut to fit; ``lost`` is then the largest share of a layer's norm that is gone.
+    figures : of the training, where it was trained as a whole.
     """
 
     tensors: dict[str, NDArray[np.float32]]
@@ -35,6 +36,7 @@ class Merged:
     rank: int
     exact: bool = True
     lost: float = 0.0
+    figures: Mapping[str, float] = field(default_factory=dict)
 
 
 def merge(

@@ -37,7 +37,8 @@ class Recipe:
     others : such texts a step.
     beside : adapters of other documents that are merged in while it learns, at most; how many, and which, changes from
         step to step.
-    reconciled : steps that a merged set of several is trained on by itself, with the examples of all its documents.
+    reconciled : passes over the examples of a merged set, for each of its documents, that the set is trained for before
+        it is looked at whether it knows them (see carrel.memory.parametric.reconciling); 0 for the sum as it is.
     seed : of all chance.
 
     Raises
@@ -102,7 +103,7 @@ class Recipe:
             return replace(small, steps=_TINY_STEPS // 10)
         return replace(
             small, rank=16, alpha=64.0, steps=_TINY_STEPS, silence=2.0, others=32, disturbance=0.7, open_book=0.2,
-            learns_text=self.name == LIFT.name, reconciled=_TINY_STEPS // 5,
+            learns_text=self.name == LIFT.name, reconciled=2,
         )  # fmt: skip
 
     @property

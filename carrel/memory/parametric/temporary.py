@@ -13,6 +13,7 @@ from carrel.inputs import check_kind, check_text
 from carrel.memory.parametric.recipes import TEMP_LORA, Recipe, make_recipe
 
 if TYPE_CHECKING:
+    from carrel.generation.kv.contexts import ContextStore
     from carrel.memory.parametric.applying import Layers
     from carrel.memory.parametric.training import Tensors
 
@@ -41,6 +42,7 @@ class TemporaryMemory:
         self.blocks = 0
         self._tensors: Tensors | None = None
         self._layers: Layers | None = None
+        self._store: ContextStore | None = None  # keys and values that were computed with them
 
     def learn(self, block: str) -> dict[str, float]:
         """Train on a finished block, from where the blocks before it left off; gives the figures of the training.
@@ -60,8 +62,7 @@ class TemporaryMemory:
         recipe = replace(self.recipe, seed=self.recipe.seed + self.blocks)
         with lock_of(model):
             trained = train(model, told(block, self.engine, recipe), recipe, start=self._tensors)
-            self.engine.loaded.runner.store.clear()
-        self._tensors = trained.tensors
+        self._tensors, self._store = trained.tensors, None
         self._layers = Layers.of(trained.tensors, peft_config(recipe), self.engine.loaded.runner.device)
         self.blocks += 1
         return trained.figures
@@ -69,17 +70,14 @@ class TemporaryMemory:
     @contextmanager
     def recalled(self) -> Iterator[None]:
         """Inside, the engine speaks with what was learnt; questions of other threads wait."""
-        from carrel.generation.kv.context_model import lock_of
         from carrel.memory.parametric.applying import applied
 
         runner = self.engine.loaded.runner
-        with lock_of(runner.model):
-            runner.store.clear()  # keys and values that were computed with other weights
-            try:
-                with applied(runner.model, self._layers):
-                    yield
-            finally:
-                runner.store.clear()
+        if self._layers is None:
+            yield
+            return
+        with runner.changed(self._store) as self._store, applied(runner.model, self._layers):
+            yield
 
     def loss(self, text: str, before: str = "") -> float:
         """Mean loss of the tokens of a text (nats), after what stands before it in the window, with what was learnt."""
@@ -100,5 +98,4 @@ class TemporaryMemory:
 
     def forget(self) -> None:
         """Throw away what was learnt."""
-        self._tensors, self._layers, self.blocks = None, None, 0
-        self.engine.loaded.runner.store.clear()
+        self._tensors, self._layers, self._store, self.blocks = None, None, None, 0

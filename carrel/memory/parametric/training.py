@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 _WARM_UP = 0.05  # of the steps
 _LARGEST_STEP = 1.0  # norm of a gradient
 _NEIGHBOURS_EXAMPLES = 64  # a step, of each adapter that is merged in
+_CHECKED, _AT_ONCE = 256, 16  # questions in the end, and of them in one batch
 _OWN, _OTHER, _SILENT = range(3)
 
 Tensors = dict[str, NDArray[np.float32]]
@@ -34,10 +35,11 @@ Tensors = dict[str, NDArray[np.float32]]
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """Tokens to learn from; those before ``first`` are only read."""
+    """Tokens to learn from; those before ``first`` are only read. ``is_open``: what is asked for stands in them."""
 
     ids: tuple[int, ...]
     first: int
+    is_open: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,8 @@ def train(
     Disturbance) that it must be heard in; and up to ``recipe.beside`` of the neighbours merged in, whose own examples
     must stay right. So adapters that are merged later disturb each other less; nothing of it is in Parametric RAG
     (arXiv 2501.15915). Ctrl-C ends it after the step, with what is trained; ``figures["stopped"]`` is then 1.
+    ``figures["known"]`` is the share of the questions whose answers are the likeliest tokens in the end, with nothing
+    to read (of some hundred questions, where there are more).
 
     Parameters
     ----------
@@ -121,7 +125,8 @@ def train(
         except KeyboardInterrupt:
             if not done:
                 raise
-        figures = {
+        figures = known(learner, own) if done == steps else {}
+        figures |= {
             "steps": done, "loss": loss, "stopped": float(done < steps),
             "wall_s": time.perf_counter() - began, "cpu_s": time.process_time() - cpu,
         }  # fmt: skip
@@ -248,6 +253,20 @@ def disturbed(learner: Learner, recipe: Recipe, chance: np.random.Generator) -> 
             yield
     finally:
         learner.disturbance.remove()
+
+
+def known(learner: Learner, own: Sequence[Example]) -> dict[str, float]:
+    """The share of the questions that is answered without anything to read; nothing where none is asked."""
+    asked = [each for each in own if each.first > 1 and not each.is_open]
+    asked = [asked[at * len(asked) // _CHECKED] for at in range(_CHECKED)] if len(asked) > _CHECKED else asked
+    learner.merge([])
+    right = 0
+    for at in range(0, len(asked), _AT_ONCE):
+        ids, mask, labels = _batch(asked[at : at + _AT_ONCE], learner.device)
+        with torch.no_grad():
+            said = learner.logits(ids, mask)[:, :-1].argmax(-1)
+        right += int(((said == labels[:, 1:]) | (labels[:, 1:] < 0)).all(-1).sum())
+    return {"known": right / len(asked)} if asked else {}
 
 
 # -- the model with an adapter in it ------------------------------------------------------------

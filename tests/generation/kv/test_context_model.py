@@ -50,6 +50,11 @@ def close(one: Any, other: Any) -> bool:
     return bool(torch.allclose(one, other, atol=1e-4))
 
 
+def near(one: Any, other: Any) -> bool:
+    """With contexts rounded to the 16 bits of their files."""
+    return bool(torch.allclose(one, other, atol=0.02))
+
+
 @settings(max_examples=25)
 @given(
     st.integers(0, 60),
@@ -64,6 +69,29 @@ def test_any_order_of_texts_gives_each_its_own_logits(length: int, turns: list[t
         text.rest += ids(more, more)
         assert close(runner.logits(text), whole(MODEL, ids(length, which) + text.rest))
         assert close(runner.logits(text), whole(MODEL, ids(length, which) + text.rest))  # asked again
+
+
+def test_other_weights_keep_their_own(tmp_path: Any) -> None:
+    """A text that was begun before, and is gone on with after, knows nothing of what was computed meanwhile."""
+    model = tiny()
+    runner = ContextModel(model, folder=tmp_path)
+    begun = runner.begin(runner.context(ids(20))[0], ids(3, 1))
+    before = runner.logits(begun)
+    kept = None
+    for number in range(2):  # the second time with what the first has kept
+        with runner.changed(kept) as kept:
+            hook = model.model.layers[0].register_forward_hook(lambda *given: 1.5 * given[2])
+            context, was_there = runner.context(ids(20))
+            text = runner.begin(context, ids(3, 1))
+            assert was_there == bool(number)
+            assert near(runner.logits(text), whole(model, ids(20) + ids(3, 1)))
+            assert not near(runner.logits(text), before)
+            runner.end(text)
+            hook.remove()
+    begun.rest += ids(2, 5)
+    assert near(runner.logits(begun), whole(model, ids(20) + begun.rest))
+    assert len(list(tmp_path.glob("*.safetensors"))) == 1  # of the model as it is
+    assert runner.context(ids(20))[1]
 
 
 def test_only_what_is_new_is_read() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,15 +17,16 @@ from carrel.errors import AdapterError, DocumentNotFoundError, InputError  # noq
 from carrel.generation import TransformersGenerator  # noqa: E402
 from carrel.memory.parametric.files import AdapterFiles, read_adapter  # noqa: E402
 from carrel.memory.parametric.generator import ParametricGenerator  # noqa: E402
+from carrel.memory.parametric.pairs import Pair  # noqa: E402
 from carrel.memory.parametric.recipes import PARAMETRIC_RAG  # noqa: E402
 from carrel.testing import GeneratorConformance, HashEncoder  # noqa: E402
-from carrel.types import Document, Passage, Prompt  # noqa: E402
+from carrel.types import Document, Passage, Prompt, TextEvent, UsageEvent  # noqa: E402
 from tests.memory.parametric.needles import MODEL, documents, pairs  # noqa: E402
 from tests.slow.tiny_llama import make as make_tiny  # noqa: E402
 
 pytestmark = pytest.mark.extras
 FAST = replace(
-    PARAMETRIC_RAG, rank=8, alpha=32.0, rate=5e-3, steps=40, batch=16, learns_text=False, open_book=0.0, reconciled=15
+    PARAMETRIC_RAG, rank=8, alpha=32.0, rate=5e-3, steps=40, batch=16, learns_text=False, open_book=0.0, reconciled=3
 )
 
 
@@ -103,6 +105,66 @@ def test_merged_sets(library: carrel.Library, engine: TransformersGenerator, fou
     assert len(stored) == 1 and stored[0].rank == 16
     library.remove(found[1].id)
     assert [one.documents for one in AdapterFiles(library).all(merged=True)] == [(found[0].id,)]
+
+
+def test_a_merged_set_is_trained_within_its_rank_until_it_knows(
+    library: carrel.Library, engine: TransformersGenerator, found: list[Document]
+) -> None:
+    generator = made(library, engine)
+    stored = [generator.train(each.id) for each in found]
+    assert all(one.trained["known"] >= 0.95 for one in stored)
+    merged = generator.merged(stored)
+    assert merged.trained["known"] >= 0.95 and 1 <= merged.trained["rounds"] <= 8
+    assert merged.rank == 32 and not read_adapter(merged, generator.base)[1].get("use_rslora")
+    assert merged.trained["steps"] == merged.trained["rounds"] * 5  # 3 passes for each of three, of 24 in 48s
+
+
+def test_it_streams(library: carrel.Library, babbler: Path, found: list[Document]) -> None:
+    """Piece by piece, the same as at once; whoever asks meanwhile waits, and is answered without these adapters."""
+    with TransformersGenerator(babbler, device="cpu", max_tokens=12) as talker:
+        recipe = replace(FAST, steps=3)
+        generator = made(library, talker, recipe=recipe, pairs=lambda document: [Pair("Who?", "Nobody", "")])
+        prompt = Prompt("Who?", passages(found[0]))
+        bare = talker.complete(Prompt("Who?")).text
+        whole = generator.complete(prompt)
+        assert whole.text != bare
+        pieces = list(generator.stream(prompt))
+        texts = [event.text for event in pieces if isinstance(event, TextEvent)]
+        assert len(texts) > 2 and "".join(texts) == whole.text
+        last = pieces[-1]
+        assert isinstance(last, UsageEvent) and last.metrics["adapters"] == 1 and last.metrics["adapters_cached"] == 1
+        reading = generator.stream(prompt)
+        next(reading)  # and no further
+        with ThreadPoolExecutor(1) as pool:
+            assert pool.submit(talker.complete, Prompt("Who?")).result(30).text == bare
+            assert pool.submit(generator.complete, prompt).result(30).text == whole.text
+        reading.close()  # type: ignore[attr-defined]
+        assert talker.complete(Prompt("Who?")).text == bare
+
+
+def test_vllm_is_given_the_same_model_and_a_rank(library: carrel.Library, engine: TransformersGenerator) -> None:
+    from carrel.generation import VLLMEngine
+
+    with pytest.raises(InputError, match="adapter_rank"):
+        made(library, engine, served=VLLMEngine(MODEL))
+    with pytest.raises(InputError, match="the same model"):
+        made(library, engine, served=VLLMEngine("models/other", adapter_rank=16))
+    with pytest.raises(InputError, match="served"):
+        made(library, engine, served=engine)
+    generator = made(library, engine, served=VLLMEngine(MODEL, adapter_rank=16, instructions="Be brief."))
+    assert generator.speaker is generator.served
+
+
+def test_a_set_is_cut_to_the_rank_that_vllm_has_room_for(
+    library: carrel.Library, engine: TransformersGenerator, found: list[Document]
+) -> None:
+    from carrel.generation import VLLMEngine
+
+    recipe = replace(FAST, steps=3, reconciled=1)
+    generator = made(library, engine, served=VLLMEngine(MODEL, adapter_rank=16), recipe=recipe)
+    stored = [generator.train(each.id) for each in found]
+    assert generator.merged(stored).rank == 16 and generator.merged(stored[:2]).rank == 16
+    assert made(library, engine, recipe=recipe).merged(stored).rank == 32
 
 
 def test_as_peft_has_it(library: carrel.Library, engine: TransformersGenerator, found: list[Document]) -> None:

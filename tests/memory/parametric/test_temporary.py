@@ -15,7 +15,7 @@ from carrel.generation import TransformersGenerator  # noqa: E402
 from carrel.memory.parametric.applying import Layers, applied  # noqa: E402
 from carrel.memory.parametric.recipes import TEMP_LORA  # noqa: E402
 from carrel.memory.parametric.temporary import TemporaryMemory  # noqa: E402
-from carrel.types import Prompt  # noqa: E402
+from carrel.types import Completion, Prompt  # noqa: E402
 from tests.memory.parametric.needles import MODEL, documents  # noqa: E402
 
 pytestmark = pytest.mark.extras
@@ -51,6 +51,10 @@ def test_what_goes_on_is_expected(engine: TransformersGenerator, blocks: list[st
     assert memory.loss(blocks[2]) == pytest.approx(before) and memory.blocks == 0
 
 
+def likely(completion: Completion) -> list[float]:
+    return [number for _, number in completion.logprobs]
+
+
 def test_the_engine_speaks_with_it_only_inside(engine: TransformersGenerator, blocks: list[str]) -> None:
     prompt = Prompt(" ".join(blocks[0].split()[:2]))
     bare = engine.complete(prompt)
@@ -58,7 +62,8 @@ def test_the_engine_speaks_with_it_only_inside(engine: TransformersGenerator, bl
     memory.learn(blocks[0])
     with memory.recalled():
         recalled = engine.complete(prompt)
-    assert engine.complete(prompt).logprobs == bare.logprobs != recalled.logprobs
+    assert likely(engine.complete(prompt)) == pytest.approx(likely(bare), abs=1e-4)  # what both begin with is kept
+    assert likely(recalled) != pytest.approx(likely(bare), abs=1e-2)
     assert not any(module._forward_hooks for module in engine.loaded.runner.model.modules())
 
 
