@@ -1,12 +1,12 @@
 """What adapters know, alone and merged: `python benchmarks/parametric.py tests/models/needle_lm`.
 
     python benchmarks/parametric.py tests/models/needle_lm
-    python benchmarks/parametric.py tests/models/needle_lm --documents 3 --facts 8 --long 12 --output /tmp/trial.json
+    python benchmarks/parametric.py tests/models/needle_lm --facts 8 12 --documents 3 3 --output /tmp/trial.json
 
 Documents of facts about people, no two about the same one; each is trained by itself. A question is right where the
 whole reply of ``ParametricGenerator`` is the value. ``closed`` is without the passages. No adapter of a merged set has
-met another in training. Other skills: what the model looks up or copies from its context, with and without adapters.
-Times are of one thread, and on a machine with other work the wall clock says little.
+met another in training. Other skills: what the model looks up or copies from its context, with and without adapters
+of the long documents. Times are of one thread, and on a machine with other work the wall clock says little.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from itertools import combinations
+from dataclasses import replace
+from itertools import chain, combinations
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ from training.needle_lm.data import copy_row, exam  # noqa: E402
 from training.needle_lm.language import ENTITIES, FIELDS, VALUES  # noqa: E402
 
 OUTPUT = REPOSITORY / "benchmarks" / "results" / "parametric.json"
-FORMAT = "carrel-parametric/1"
+FORMAT = "carrel-parametric/2"
 FIELDS_EACH = 5  # of a person
 SETS = {3: 4, 5: 3}  # documents of a merged set, and how many sets
 
@@ -113,9 +114,12 @@ class Run:
         self.library = carrel.open(folder, encoder=HashEncoder(), mode="fast")
         self.engine = TransformersGenerator(model, dtype="float32", device="cpu", instructions="", max_tokens=4)
         chance = np.random.default_rng([options.seed, 1])
-        self.found = documents(chance, [options.long, *[options.facts] * options.documents])
-        for each in self.found:
-            self.library.add(each)
+        sizes = zip(options.facts, options.documents, strict=True)
+        self.found = {facts: documents(chance, [facts] * count) for facts, count in sizes}
+        for facts, found in self.found.items():
+            self.found[facts] = [replace(each, id=f"{facts}-{each.id}") for each in found]
+            for each in self.found[facts]:
+                self.library.add(each)
 
     def generator(self, **keywords: Any) -> ParametricGenerator:
         return ParametricGenerator(self.library, self.engine, pairs=pairs, **keywords)
@@ -123,7 +127,7 @@ class Run:
     def training(self) -> list[dict[str, Any]]:
         """Every document by itself."""
         generator, rows = self.generator(mode="closed"), []
-        for each in self.found:
+        for each in chain(*self.found.values()):
             bare = right(self.generator(mode="closed", missing="skip"), [each])
             stored = generator.train(each.id)
             row = {
@@ -135,37 +139,38 @@ class Run:
         return rows
 
     def merging(self) -> list[dict[str, Any]]:
-        """Sets of documents that never met, as exact sums and reconciled; and with their passages to read."""
+        """Sets of documents of one size that never met."""
         rows = []
-        small = self.found[1:]
-        for size, count in {1: len(small), **SETS}.items():
-            every = list(combinations(small, size))
-            chosen = np.random.default_rng([self.options.seed, 2, size]).permutation(len(every))[:count]
-            for number in chosen.tolist():
-                kept = every[number]
-                row: dict[str, Any] = {"documents": [each.id for each in kept], "size": size}
-                exact, joined = self.generator(mode="closed", reconciled=False), self.generator(mode="closed")
-                row["exact"] = right(exact, kept)
-                began = time.process_time()
-                first = joined.complete(Prompt(pairs(kept[0])[0].question, passages(kept)))
-                row |= {"reconcile_cpu_s": time.process_time() - began, "rank": first.metrics["adapters_rank"]}
-                row["reconciled"] = right(joined, kept)
-                row["combine"] = right(self.generator(mode="combine"), kept)
-                rows.append(row)
-                say(f"{size} merged, exact", row["exact"])
-                say(f"{size} merged, reconciled", row["reconciled"], cpu_s=row["reconcile_cpu_s"])
+        for facts, found in self.found.items():
+            for size, count in {1: len(found), **SETS}.items():
+                every = list(combinations(found, size))
+                chosen = np.random.default_rng([self.options.seed, 2, size]).permutation(len(every))[:count]
+                rows += [self.merged(every[number], facts) for number in chosen.tolist()]
         return rows
+
+    def merged(self, kept: Sequence[Document], facts: int) -> dict[str, Any]:
+        """A set as exact sum and reconciled; and with its passages to read."""
+        row: dict[str, Any] = {"documents": [each.id for each in kept], "size": len(kept), "facts": facts}
+        exact, joined = self.generator(mode="closed", reconciled=False), self.generator(mode="closed")
+        row["exact"] = right(exact, kept)
+        began, clock = time.process_time(), time.perf_counter()
+        first = joined.complete(Prompt(pairs(kept[0])[0].question, passages(kept)))
+        row |= {"reconcile_cpu_s": time.process_time() - began, "reconcile_wall_s": time.perf_counter() - clock}
+        row |= {"rank": first.metrics["adapters_rank"], "reconciled": right(joined, kept)}
+        row["combine"] = right(self.generator(mode="combine"), kept)
+        say(f"{len(kept)} merged, exact", row["exact"])
+        say(f"{len(kept)} merged, reconciled", row["reconciled"], cpu_s=row["reconcile_cpu_s"])
+        return row
 
     def others(self) -> list[dict[str, Any]]:
         """Other skills without adapters, with each of some, and with merged sets."""
         model, rows = self.engine.loaded.runner.model, []
         rows.append({"adapters": 0, **skills(model, self.options.seed)})
-        for size in (1, 3, 5):
-            kept = self.found[1 : 1 + size]
+        long = self.found[max(self.found)]
+        for size in (1, *SETS):
+            kept = long[:size]
             generator = self.generator(mode="closed")
-            carried = generator._carried(Prompt("?", passages(kept)))
-            names = tuple(one.folder.name for one in carried.adapters)
-            with applied(model, generator._layers(names, carried)):
+            with applied(model, generator._layers(generator._carried(Prompt("?", passages(kept))))):
                 rows.append({"adapters": len(kept), **skills(model, self.options.seed)})
             say(f"look-up with {size}", rows[-1]["look-up, 1,024 tokens"])
         return rows
@@ -173,8 +178,9 @@ class Run:
     def lift(self) -> dict[str, Any]:
         """One long input, its text in overlapping segments and its questions."""
         generator = self.generator(mode="closed", recipe="lift")
-        stored = generator.train(self.found[0].id)
-        row = {"tokens": len(self.found[0].text.split()), "closed": right(generator, self.found[:1]), **stored.trained}
+        long = self.found[max(self.found)][0]
+        stored = generator.train(long.id)
+        row = {"tokens": len(long.text.split()), "closed": right(generator, [long]), **stored.trained}
         say("lift", row["closed"], cpu_s=row["cpu_s"])
         return row
 
@@ -208,9 +214,8 @@ def say(what: str, answers: str, **times: float) -> None:
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path)
-    parser.add_argument("--documents", type=int, default=6, help="to be merged (default: 6)")
-    parser.add_argument("--facts", type=int, default=62, help="of each of them, four tokens each (default: 62)")
-    parser.add_argument("--long", type=int, default=250, help="facts of the long document (default: 250)")
+    parser.add_argument("--facts", type=int, nargs="+", default=[62, 250], help="of a document: 4 tokens each")
+    parser.add_argument("--documents", type=int, nargs="+", default=[6, 5], help="of so many facts (default: 6 5)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--output", type=Path, default=OUTPUT)

@@ -18,7 +18,8 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "parametric.json"
 FIGURE = ROOT / "docs" / "assets" / "parametric-merging.svg"
 NOT_MEASURED = "The figures of the shipped test model are not measured yet."
-COLOURS = (("#D55E00", ":"), ("#0072B2", "-"), ("#009E73", "--"))
+COLOURS = ("#D55E00", "#0072B2", "#009E73")
+LINES = ("-", "--", ":")
 WAYS = {"exact": "exact sum", "reconciled": "reconciled", "combine": "reconciled, passages in the prompt"}
 
 if TYPE_CHECKING:
@@ -90,12 +91,12 @@ def training(found: dict[str, Any]) -> tuple[Sequence[str], list[Sequence[str]]]
 
 def merging(found: dict[str, Any]) -> tuple[Sequence[str], list[Sequence[str]]]:
     """Sets of documents that never met."""
-    header = ["Adapters merged", "sets", "questions", *WAYS.values(), "reconciling, CPU s", "rank"]
+    header = ["Adapters merged", "of so many facts", "sets", "questions", *WAYS.values(), "reconciling, CPU s", "rank"]
     rows: list[Sequence[str]] = []
-    for size in sorted({row["size"] for row in found["merged"]}):
-        group = [row for row in found["merged"] if row["size"] == size]
+    for size, facts in sorted({(row["size"], row["facts"]) for row in found["merged"]}):
+        group = [row for row in found["merged"] if (row["size"], row["facts"]) == (size, facts)]
         rows.append([
-            str(size), str(len(group)), f"{sum(len(row['exact']) for row in group):,}",
+            str(size), str(facts), str(len(group)), f"{sum(len(row['exact']) for row in group):,}",
             *(shown(row[way] for row in group) for way in WAYS),
             f"{mean([row['reconcile_cpu_s'] for row in group]):.0f}" if size > 1 else "–", f"{group[0]['rank']:.0f}",
         ])  # fmt: skip
@@ -127,14 +128,18 @@ def draw(path: Path = RESULTS, figure: Path = FIGURE) -> None:
     if found is None:
         return
     sizes = sorted({row["size"] for row in found["merged"]})
+    facts = sorted({row["facts"] for row in found["merged"]})
 
     def curves(drawn: Figure) -> None:
         axes = drawn.add_axes((0.12, 0.17, 0.85, 0.78))
         axes.axhline(90, color=FAINT, linewidth=1)
-        for (way, label), (colour, line) in zip(WAYS.items(), COLOURS, strict=True):
-            points = [interval(row[way] for row in found["merged"] if row["size"] == size) for size in sizes]
-            axes.fill_between(sizes, [p[1] for p in points], [p[2] for p in points], color=colour, alpha=0.15, lw=0)
-            axes.plot(sizes, [p[0] for p in points], line, marker="o", color=colour, label=label)
+        for (way, label), colour in zip(list(WAYS.items())[:2], COLOURS, strict=False):
+            for count, line in zip(facts, LINES, strict=False):
+                group = [row for row in found["merged"] if row["facts"] == count]
+                points = [interval(row[way] for row in group if row["size"] == size) for size in sizes]
+                axes.fill_between(sizes, [p[1] for p in points], [p[2] for p in points], color=colour, alpha=0.15, lw=0)
+                named = f"{label}, documents of {count} facts"
+                axes.plot(sizes, [p[0] for p in points], line, marker="o", color=colour, label=named)
         axes.set_xlabel("adapters merged, none of which met another", color=INK)
         axes.set_ylabel("right answers, %", color=INK)
         axes.set_ylim(0, 103)
