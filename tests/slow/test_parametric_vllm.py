@@ -5,14 +5,17 @@ from __future__ import annotations
 import gc
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from carrel.errors import InputError, ModelError
-from carrel.generation import OpenAICompatible, VLLMEngine
-from carrel.types import Prompt
+import carrel
+from carrel.errors import DocumentNotFoundError, InputError, ModelError
+from carrel.generation import OpenAICompatible, TransformersGenerator, VLLMEngine
+from carrel.testing import HashEncoder
+from carrel.types import Passage, Prompt, TextEvent, UsageEvent
 
 pytest.importorskip("vllm", reason="runs in vLLM's own environment: make test-vllm")
 peft = pytest.importorskip("peft")
@@ -20,9 +23,11 @@ import torch  # noqa: E402
 import transformers  # noqa: E402
 
 from carrel.memory.parametric.files import write_adapter  # noqa: E402
+from carrel.memory.parametric.generator import ParametricGenerator  # noqa: E402
 from carrel.memory.parametric.merging import SERVED_RANKS, merge  # noqa: E402
-from carrel.memory.parametric.recipes import Recipe  # noqa: E402
+from carrel.memory.parametric.recipes import PARAMETRIC_RAG, Recipe  # noqa: E402
 from carrel.memory.parametric.training import Example, Trained, train  # noqa: E402
+from tests.memory.parametric.needles import documents, pairs  # noqa: E402
 from tests.slow.test_vllm_server import SERVING, Running  # noqa: E402
 from tests.slow.tiny_llama import make_adapter  # noqa: E402
 
@@ -167,6 +172,43 @@ def test_an_adapter_of_another_model_or_rank_is_refused_and_the_engine_goes_on(
     with pytest.raises(ModelError, match="vLLM cannot take the adapter .*does not yet support DoRA"):
         engine.adapted(dora).complete(Prompt("? bado age"))
     assert tokens_of(engine.adapted(parametric.folders["first"]), ["bado age"])[0][0] == "41"
+
+
+def test_a_library_answers_from_its_documents_adapters(engine: VLLMEngine, tmp_path: Path) -> None:
+    """Trained in this process, answered by vLLM: many questions at once, each with its own documents' adapters."""
+    recipe = replace(
+        PARAMETRIC_RAG, rank=4, alpha=16.0, rate=5e-3, steps=60, batch=16, learns_text=False, open_book=0.0,
+        reconciled=3,
+    )  # fmt: skip
+    found = documents(2, 8, seed=7)
+    keywords: dict[str, Any] = {"recipe": recipe, "mode": "closed", "pairs": pairs}
+    with (
+        carrel.open(tmp_path / "library", encoder=HashEncoder(), mode="fast") as library,
+        TransformersGenerator(NEEDLE, dtype="float32", device="cpu", instructions="", max_tokens=TOKENS) as trainer,
+    ):
+        for document in found:
+            library.add(document)
+        here = ParametricGenerator(library, trainer, **keywords)
+        there = ParametricGenerator(library, trainer, served=engine, **keywords)
+        prompts = [
+            Prompt(pair.question, tuple(Passage(one.id, 0, len(one.text), one.text) for one in read))
+            for read in (found[:1], found[1:], found)
+            for document in read
+            for pair in pairs(document)
+        ]
+        said = there.complete_many(prompts)
+        assert [one.text.strip() for one in said] == [here.complete(prompt).text.strip() for prompt in prompts]
+        answers = [pair.answer for read in (found[:1], found[1:], found) for one in read for pair in pairs(one)]
+        assert sum(one.text.strip() == answer for one, answer in zip(said, answers, strict=True)) >= 30
+        assert said[-1].metrics["adapters"] == 2 and said[-1].metrics["adapters_rank"] == 8
+        events = list(there.stream(prompts[-1]))
+        assert "".join(event.text for event in events if isinstance(event, TextEvent)) == said[-1].text
+        assert isinstance(events[-1], UsageEvent) and events[-1].metrics["adapters"] == 2
+        library.remove(found[1].id)
+        assert not list((tmp_path / "library").rglob("*merged*/*/*.safetensors"))
+        with pytest.raises(DocumentNotFoundError):
+            there.complete(prompts[-1])
+        assert there.complete(prompts[0]).text == said[0].text
 
 
 def test_behind_a_server_the_models_name_chooses_the_adapter(parametric: Parametric, tmp_path: Path) -> None:
