@@ -11,6 +11,8 @@ from typer.testing import CliRunner
 
 import carrel
 from carrel.app.cli import app
+from carrel.memory.parametric.pairs import Pair
+from carrel.types import Document
 from tests.memory.parametric.needles import MODEL
 from tests.memory.parametric.test_files import kept
 
@@ -56,4 +58,22 @@ def test_they_are_trained_once(folder: Path, monkeypatch: pytest.MonkeyPatch) ->
     words = ("train", "bado", "--model", str(MODEL), "--json", "-l", str(folder))
     first = json.loads(ran(*words).stdout)["adapters"]
     assert [one["documents"] for one in first] == [["bado"]] and first[0]["trained"]["steps"] == 5
+    assert "its text alone" in ran("list", "-l", str(folder)).output  # the reader finds no English in it to ask about
     assert json.loads(ran(*words).stdout)["adapters"] == first
+
+
+@pytest.mark.extras
+def test_one_that_cannot_be_learnt_stops_no_other(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("peft")
+    monkeypatch.setattr("carrel.memory.parametric.recipes._TINY_STEPS", 5)
+
+    def removed_meanwhile(self: object, document: Document) -> list[Pair]:
+        if document.id == "bado":
+            with carrel.open(folder, mode="fast") as library:
+                library.remove("bado")
+        return []
+
+    monkeypatch.setattr("carrel.memory.parametric.pairs.ReaderPairs.__call__", removed_meanwhile)
+    text = ran("train", "bado", "fiju", "--model", str(MODEL), "-l", str(folder), code=1).output
+    assert "no adapter for bado: the document 'bado' was removed or changed while" in text
+    assert "fiju: parametric-rag" in text and "1 adapter" in text

@@ -98,8 +98,8 @@ def train(
 
     Raises
     ------
-    InputError : there is nothing to learn, or the model has no layers of the recipe's names.
-    MissingDependencyError : peft is not installed. ModelError : the loss is no number any more.
+    InputError : there is nothing to learn. MissingDependencyError : peft is not installed.
+    ModelError : the model has no layers of the recipe's names, or the loss is no number any more.
     """
     if not own:
         raise InputError("there is nothing to train on: the document gave neither text nor pairs")
@@ -317,7 +317,7 @@ def adapted(
         try:
             wrapped = peft.get_peft_model(model, config, adapter_name="own")
         except ValueError as error:
-            raise InputError(
+            raise ModelError(
                 f"{type(model).__name__} has no layers named {', '.join(recipe.targets)}: name its own in the recipe"
             ) from error
     try:
