@@ -43,6 +43,7 @@ from training.needle_lm.language import ENTITIES, FIELDS, VALUES  # noqa: E402
 OUTPUT = REPOSITORY / "benchmarks" / "results" / "parametric.json"
 FORMAT = "carrel-parametric/2"
 FIELDS_EACH = 5  # of a person
+REPLY_TOKENS = 4
 SETS = {3: 4, 5: 3}  # documents of a merged set, and how many sets
 
 
@@ -112,7 +113,7 @@ class Run:
     def __init__(self, model: Path, folder: Path, options: argparse.Namespace) -> None:
         self.options = options
         self.library = carrel.open(folder, encoder=HashEncoder(), mode="fast")
-        self.engine = TransformersGenerator(model, dtype="float32", device="cpu", instructions="", max_tokens=4)
+        self.engine = TransformersGenerator(model, dtype="float32", device="cpu", instructions="", max_tokens=REPLY_TOKENS)
         chance = np.random.default_rng([options.seed, 1])
         sizes = zip(options.facts, options.documents, strict=True)
         self.found = {facts: documents(chance, [facts] * count) for facts, count in sizes}
@@ -157,7 +158,10 @@ class Run:
         first = joined.complete(Prompt(pairs(kept[0])[0].question, passages(kept)))
         row |= {"reconcile_cpu_s": time.process_time() - began, "reconcile_wall_s": time.perf_counter() - clock}
         row |= {"rank": first.metrics["adapters_rank"], "reconciled": right(joined, kept)}
-        row["combine"] = right(self.generator(mode="combine"), kept)
+        both = self.generator(mode="combine")
+        asked = pairs(kept[0])[0].question
+        fits = both.prompt_tokens(Prompt(asked, passages(kept))) + REPLY_TOKENS <= (both.context_window or 0)
+        row["combine"] = right(both, kept) if fits else ""
         say(f"{len(kept)} merged, exact", row["exact"])
         say(f"{len(kept)} merged, reconciled", row["reconciled"], cpu_s=row["reconcile_cpu_s"])
         return row

@@ -97,7 +97,7 @@ def merging(found: dict[str, Any]) -> tuple[Sequence[str], list[Sequence[str]]]:
         group = [row for row in found["merged"] if (row["size"], row["facts"]) == (size, facts)]
         rows.append([
             str(size), str(facts), str(len(group)), f"{sum(len(row['exact']) for row in group):,}",
-            *(shown(row[way] for row in group) for way in WAYS),
+            *(shown(row[way] for row in group) if all(row[way] for row in group) else "beyond the window" for way in WAYS),
             f"{mean([row['reconcile_cpu_s'] for row in group]):.0f}" if size > 1 else "–", f"{group[0]['rank']:.0f}",
         ])  # fmt: skip
     return header, rows

@@ -45,12 +45,14 @@ def test_without_results_it_says_so(figures: Any, tmp_path: Path) -> None:
 
 def test_the_tables(figures: Any, tmp_path: Path) -> None:
     path = tmp_path / "parametric.json"
-    path.write_text(json.dumps(FOUND))
+    long = {**FOUND["merged"][-1], "facts": 900, "combine": ""}
+    path.write_text(json.dumps({**FOUND, "merged": [*FOUND["merged"], long]}))
     text = figures.region(path)
     assert "Measured 2026-01-02 on A processor, 1 thread; torch 2.13; seed 3." in text
     lines = [line for line in text.splitlines() if line.startswith("|")]
     assert "| Parametric RAG, 2 of them | 8 | 2 | 0.0 [0.0, 49.0] | 100.0 [51.0, 100.0] | 2 | 4 | 3 |" in lines
     assert "| 3 | 2 | 1 | 4 | 50.0 [15.0, 85.0] | 100.0 [51.0, 100.0] | 75.0 [30.1, 95.4] | 2 | 16 |" in lines
+    assert "| 3 | 900 | 1 | 4 | 50.0 [15.0, 85.0] | 100.0 [51.0, 100.0] | beyond the window | 2 | 16 |" in lines
     assert "| 3 | 75.0 [30.1, 95.4] |" in lines and "| 1 | 3.00 | 2.00 | 1.00 | 0.50 |" in lines
 
 
