@@ -113,7 +113,9 @@ class Run:
     def __init__(self, model: Path, folder: Path, options: argparse.Namespace) -> None:
         self.options = options
         self.library = carrel.open(folder, encoder=HashEncoder(), mode="fast")
-        self.engine = TransformersGenerator(model, dtype="float32", device="cpu", instructions="", max_tokens=REPLY_TOKENS)
+        self.engine = TransformersGenerator(
+            model, dtype="float32", device="cpu", instructions="", max_tokens=REPLY_TOKENS
+        )
         chance = np.random.default_rng([options.seed, 1])
         sizes = zip(options.facts, options.documents, strict=True)
         self.found = {facts: documents(chance, [facts] * count) for facts, count in sizes}

@@ -18,6 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "parametric.json"
 FIGURE = ROOT / "docs" / "assets" / "parametric-merging.svg"
 NOT_MEASURED = "The figures of the shipped test model are not measured yet."
+BEYOND = "beyond the window"
 COLOURS = ("#D55E00", "#0072B2", "#009E73")
 LINES = ("-", "--", ":")
 WAYS = {"exact": "exact sum", "reconciled": "reconciled", "combine": "reconciled, passages in the prompt"}
@@ -97,7 +98,7 @@ def merging(found: dict[str, Any]) -> tuple[Sequence[str], list[Sequence[str]]]:
         group = [row for row in found["merged"] if (row["size"], row["facts"]) == (size, facts)]
         rows.append([
             str(size), str(facts), str(len(group)), f"{sum(len(row['exact']) for row in group):,}",
-            *(shown(row[way] for row in group) if all(row[way] for row in group) else "beyond the window" for way in WAYS),
+            *(shown(answers) if all(answers) else BEYOND for answers in ([row[way] for row in group] for way in WAYS)),
             f"{mean([row['reconcile_cpu_s'] for row in group]):.0f}" if size > 1 else "–", f"{group[0]['rank']:.0f}",
         ])  # fmt: skip
     return header, rows

@@ -33,7 +33,7 @@ def ask(
     server: given.Server = None,
     model: given.Model = None,
     user: given.MemoryOf = None,
-    session: given.MemorySession = "default",
+    session: given.MemorySession = None,
     library: given.LibraryPath = given.LIBRARY,
     tenant: given.Tenant = "local",
     collection: given.Collection = "default",
@@ -44,17 +44,18 @@ def ask(
 
     The reader finds the words that answer and quotes their sentence: the document's own text between the characters
     given. With --server a language model writes the answer, and its citation marks are checked against the documents.
-    When the documents do not seem to hold an answer, it says so and exits with 3. With --user, what that user said
-    before is recalled first, a follow-up is made whole, and question and answer are kept.
+    When the documents do not seem to hold an answer, it says so and exits with 3. With --user or
+    --session, what that user said before is recalled first, a follow-up is made whole, and question and answer are
+    kept; where the documents do not answer, it quotes what the user said of it.
     """
     search = given.search_options(limit, where, retriever, cutoff, recency, mode)
     place, generator = Place(library, tenant, collection, encoder), given.make_generator(server, model)
-    with place.to_read() if user is None else place.to_change() as opened:
+    with place.to_read() if user is None and session is None else place.to_change() as opened:
         options: AskOptions = {
             **given.context_options(search, budget, order, whole),
             "generator": generator,
             "history": (),
-            "memory": None if user is None else opened.memory(user=user, session=session),
+            "memory": given.memory_of(opened, user, session),
             "remember": True,
         }
         if generator is not None and not as_json:

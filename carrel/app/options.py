@@ -19,6 +19,8 @@ from carrel.inputs import library_folder, well_formed
 if TYPE_CHECKING:
     from carrel.embeddings.base import ChunkEncoder
     from carrel.generation.base import Generator
+    from carrel.library import Library
+    from carrel.memory import ConversationMemory
     from carrel.options import ContextOptions, SearchOptions
     from carrel.types import Scalar
 
@@ -187,10 +189,23 @@ MemoryOf = Annotated[
     ),
 ]
 MemorySession = Annotated[
-    str,
-    typer.Option("--session", "-s", metavar="NAME", help="Which conversation it is.", rich_help_panel=_MEMORY),
+    str | None,
+    typer.Option(
+        "--session",
+        "-s",
+        metavar="NAME",
+        help="Which conversation it is; without --user, of the user CARREL_USER, or me.",
+        rich_help_panel=_MEMORY,
+    ),
 ]
 Explain = Annotated[bool, flag("--explain", help="Show what every stage did, and why.")]
+
+
+def memory_of(library: Library, user: str | None, session: str | None) -> ConversationMemory | None:
+    """The memory that a question is asked with; None where neither a user nor a conversation is named."""
+    if user is None and session is None:
+        return None
+    return library.memory(user=user or os.environ.get("CARREL_USER") or "me", session=session or "default")
 
 
 def joined(words: Sequence[str]) -> str:

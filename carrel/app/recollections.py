@@ -86,7 +86,7 @@ def explained(found: Recollection) -> Iterator[RenderableType]:
         ids = ", ".join(f"{turn.id}" for turn in each.turns)
         text = each.note.text if each.note else " / ".join(f"{turn.speaker}: {turn.text}" for turn in each.turns)
         said = _minute(each.turns[0].said_at) if each.turns else ""
-        older = f"{counted(len(each.superseded), 'older turn')} say otherwise" if each.superseded else ""
+        older = f"{counted(len(each.superseded), 'older turn')} otherwise" if each.superseded else ""
         why = "; ".join(part for part in (each.reason, older) if part)
         drawn.add_row(f"{each.score:.2f}", ids, said, _shortened(text), Text(clean(why), style="dim"))
     if found.recalled:

@@ -130,6 +130,8 @@ def recall(
         parts = recollections.parts(found)
         if parts:
             show_text("\n\n".join(parts))
+            if found.needed and not found.holds_answer:
+                note("Nothing in it seems to answer the question.")
         elif empty:
             note(f"Nothing was said by the user {user!r} yet. Name another with --user.")
         else:

@@ -19,7 +19,7 @@ from carrel.embeddings.base import TextEncoder, Vectors
 from carrel.errors import InputError
 from carrel.evaluation.bootstrap import Interval, bootstrap_difference, bootstrap_mean
 from carrel.evaluation.dialogues import ADVERSARIAL, Dialogue, DialogueQuestion
-from carrel.memory.base import StoredTurn
+from carrel.memory.base import ABSTAINS_BELOW, StoredTurn
 from carrel.memory.recalling import recollect
 from carrel.memory.rendering import Fitting
 from carrel.memory.scoring import fitted_on
@@ -34,7 +34,6 @@ BASELINES: Mapping[str, str] = {
     "bm25": "best turns by words",
     "last turns": "the end of the conversation",
 }
-ABSTAINS_BELOW = 0.5
 ALL = "all"
 _MOST_MISSES = 12  # turns that do not fit, as in carrel.memory.recalling
 Progress = Callable[[str, int, int], None]

@@ -10,6 +10,7 @@ from carrel.errors import StoreReadOnlyError
 from carrel.generation import replies
 from carrel.generation.answering import built_in, check_generator, context_for, finish
 from carrel.generation.base import Generator
+from carrel.generation.remembered import Remembered
 from carrel.inputs import check_flag, check_kind
 from carrel.memory.base import Memory, Recollection, StoredTurn
 from carrel.options import AskOptions, ContextOptions, Options, check_budget, check_history, check_question
@@ -104,6 +105,7 @@ def prepare(library: Library, pipeline: Pipeline, question: str, options: AskOpt
         question = check_question(question)
         recollection, selected = _recalled(memory, question, selected, generator, trail, history)
         asked = sought = recollection.rewritten
+        generator = Remembered(generator, recollection) if chosen is None else generator
     elif history:
         question = check_question(question)
         sought = _whole(question, history)

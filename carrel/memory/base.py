@@ -15,6 +15,8 @@ from carrel.embeddings.base import Vectors
 from carrel.types import Document, Prompt, Turn
 
 NoteKind = Literal["summary", "fact"]
+ABSTAINS_BELOW = 0.5
+"""Of ``Recollection.answerable``: below it, what was said does not seem to answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +110,8 @@ class TurnSource(Protocol):
 class Recalled:
     """One thing remembered: turns that follow one another, raw, or the note that stands for them.
 
-    ``superseded`` are older turns that say otherwise of the same thing, the latest first.
+    ``superseded`` are older turns that say otherwise of the same thing, the latest first. ``best`` is the place of the
+    turn that has the score.
     """
 
     turns: tuple[StoredTurn, ...]
@@ -116,6 +119,7 @@ class Recalled:
     note: Note | None = None
     superseded: tuple[StoredTurn, ...] = ()
     reason: str = ""
+    best: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +146,11 @@ class Recollection:
     text: str
     tokens: int
     budget: int
+
+    @property
+    def holds_answer(self) -> bool:
+        """Whether what was said is likely to answer the query."""
+        return self.needed and self.answerable >= ABSTAINS_BELOW
 
     def into(self, prompt: Prompt) -> Prompt:
         """The prompt with the memory in it: facts with the standing documents, turns in the history and the notes."""

@@ -19,6 +19,7 @@ _VALUE = (
     r"|[.,;!?\n()]|$)"
 )
 _I = r"\bI(?:['’]m| am|['’]ve| have)?(?: (?:just|now|recently|finally|still|currently|actually|also))*"
+_WE = r"\b[Ww]e(?:['’]re| are|['’]ve| have)?(?: (?:just|now|recently|finally|still|currently|actually|also|both|all))*"
 _WHO = (
     r"\b(?P<who>[Mm]y (?:\w+ )?(?:sister|brother|mother|father|mom|mum|dad|wife|husband|partner|son|daughter|friend"
     r"|boss|girlfriend|boyfriend)(?: [A-Z]\w+)?|[A-Z][a-z]+)(?: (?:has|is|just|now|recently|finally))*"
@@ -32,7 +33,8 @@ _PLAN = (
     r"(?P<thing>(?:\w+ )?(?:meeting|appointment|deadline|interview|party|wedding|flight|exam|launch|call|review|trip))"
 )
 _LIVES = (
-    r"(?:live|living|lives|moved|moving|relocated|relocating|move)(?: (?:back|here|there))? (?:in|to) (?!(?:a|the) )"
+    r"(?:live|living|lives|moved|moving|relocated|relocating|move)(?: (?:back|here|there|out|from [A-Z]\w+))? (?:in|to)"
+    r" (?!(?:a|the) )"
 )
 _WORKS = (
     r"(?:work|working|works|worked|started(?: working| a (?:new )?job)?|got (?:a|the|my) (?:new )?job|hired)"
@@ -42,6 +44,7 @@ _FORMS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
     (name, re.compile(pattern))
     for name, pattern in (
         ("home", rf"{_I} {_LIVES}{_VALUE}"),
+        ("home", rf"{_WE} {_LIVES}{_VALUE}"),  # who moves with others lives elsewhere as well
         ("home", rf"{_WHO} {_LIVES}{_VALUE}"),
         ("job", rf"{_I} {_WORKS}{_VALUE}"),
         ("job", rf"{_WHO} {_WORKS}{_VALUE}"),

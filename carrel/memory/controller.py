@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import lru_cache
 from importlib.resources import files
 from typing import Any
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from carrel.memory.claims import claims, concerns
 from carrel.memory.scoring import FEATURES, SIGNALS, Floats, Scored
-from carrel.memory.words import ASSISTANT, USER, WORD, asked_terms
+from carrel.memory.words import ASSISTANT, USER, WORD, asked_people, asked_terms
 
 _COSINES = ("cosine", "told", "bare")
 Flags = NDArray[np.bool_]
@@ -58,6 +58,11 @@ def needed(query: str) -> bool:
         return False
     task = _TASK.match(query)
     return task is None or _OF_THE_PAST.search(query, task.end()) is not None
+
+
+def of_the_past(query: str, speakers: Collection[str] = ()) -> bool:
+    """Whether a question is about those who speak: "I", "my sister", "you told me", or one of them by name."""
+    return bool(_OF_THE_PAST.search(query) or asked_people(query, speakers).people)
 
 
 SIGNS: tuple[str, ...] = (

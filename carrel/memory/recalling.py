@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from carrel.tokens import Tokenizer
 
 SEARCHED = 100  # turns by cosine, and as many by BM25
-LENGTH, DIVERSITY, WITHIN = 0.5, 1.0, 8.0  # chosen in benchmarks/memory_tuning.py
+LENGTH, DIVERSITY, WITHIN = 0.5, 1.0, 5.0  # chosen in benchmarks/memory_tuning.py
 READ, READ_WEIGHT = 16, 0.4  # turns that the reader reads, and what its relevance counts; chosen likewise
 _SHORT = 20  # characters that a turn costs besides its own
 _SPEAKERS_AMONG = 64  # last turns, to know who speaks
@@ -38,6 +38,7 @@ _LEAST_ROOM_TOKENS = 12
 _MOST_MISSES = 12  # turns that did not fit, before the rest is not tried any more
 _CLAIMING = 40  # best turns in which claims are compared
 _NO_LONGER_SO = 1.0  # what it costs a turn that something else was said since
+_NOT_THEN, _NEARLY_DAYS = 9.0, 3.0  # what it costs a turn to have been said days too early or too late, and how many
 _STRONG = 3.0  # log-odds below the best: turns that may well be needed
 _FEW = 8  # turns; where fewer of the strong ones would fit, they are told by their best sentences
 _ONCE = re.compile(
@@ -128,10 +129,20 @@ def rank(
     """Score the turns that may answer a whole question; what was said otherwise later goes before what it replaces."""
     speakers = sorted({turn.speaker for turn in source.last(_SPEAKERS_AMONG)})
     question = question_of(query, speakers, encoder, now)
-    found = scored(described(question, source.search(query, question.vector, SEARCHED), source), weights)
+    candidates = source.search(question.words or query, question.vector, SEARCHED)
+    found = _as_said(scored(described(question, candidates, source), weights))
     if reader:
         found = _reread(found)
     return _resolved(found)
+
+
+def _as_said(found: Scored) -> Scored:
+    """The scores, less for what was said at another time than the question tells; days are those of Greenwich."""
+    said = found.question.said
+    if said is None or not found.turns:
+        return found
+    days = np.array([max(said.since - turn.said_at, turn.said_at - said.before, 0.0) / 86400 for turn in found.turns])
+    return replace(found, scores=found.scores - np.minimum(_NOT_THEN, days * _NOT_THEN / _NEARLY_DAYS))
 
 
 def _resolved(found: Scored) -> Ranked:
@@ -302,5 +313,6 @@ def _recalled(ranked: Ranked, taken: Sequence[StoredTurn]) -> tuple[Recalled, ..
         best = max(run, key=lambda turn: (found.scores[places[turn.id]], -turn.id))
         older = [old for turn in run for old in ranked.older(turn.id)]
         score = float(found.scores[places[best.id]])
-        several.append(Recalled(tuple(run), score, None, tuple(older), reasons(found, places[best.id])))
+        why = reasons(found, places[best.id])
+        several.append(Recalled(tuple(run), score, None, tuple(older), why, run.index(best)))
     return tuple(sorted(several, key=lambda each: (-each.score, each.turns[0].id)))

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from carrel.embeddings.base import ChunkEncoder, Vectors, unit
 from carrel.memory.base import Candidate, StoredTurn, TurnSource
-from carrel.memory.times import Period, asked_period, times
+from carrel.memory.times import Period, asked_period, said_period, times, without_relative
 from carrel.memory.words import ASSISTANT, USER, Asked, as_said, asked_people, asked_terms, embedded_text, naming, terms
 
 Floats = NDArray[np.float64]
@@ -87,6 +87,8 @@ class Question:
     period: Period | None
     vectors: Vectors  # (3, dimension)
     now: float
+    words: str = ""  # the text without the times that are told from now: "last May" is no matter of words
+    said: Period | None = None  # when it was said, where it tells that
 
     @property
     def wants_time(self) -> bool:
@@ -107,8 +109,9 @@ def question_of(query: str, speakers: Sequence[str], encoder: ChunkEncoder, now:
     texts = list(dict.fromkeys((query, told, bare)))
     made = encoder.encode_queries(texts)
     vectors = made[[texts.index(text) for text in (query, told, bare)]]
-    about = tuple(asked_terms(query, asked.words))
-    return Question(query, asked, about, asked_period(query, now), vectors, now)
+    words = without_relative(query, now)
+    about = tuple(asked_terms(words, asked.words))
+    return Question(query, asked, about, asked_period(query, now), vectors, now, words, said_period(query, now))
 
 
 @dataclass(frozen=True, slots=True)

@@ -343,3 +343,35 @@ def asked_period(query: str, now: float) -> Period | None:
         else:
             since, before = 0.0, since if word == "before" else before
     return Period(since, before)
+
+
+def without_relative(query: str, now: float) -> str:
+    """A question without the times that are told from now: nobody who was asked about yesterday has said the word."""
+    for time in reversed(times(query, now)):
+        if time.relative:
+            query = query[: time.at] + query[time.at + len(time.words) :]
+    return query
+
+
+_TELLING = r"(?:tell|told|say|said|mention\w*|talk\w*|discuss\w*|chat\w*|speak|spoke)"
+_TOLD_AT = re.compile(
+    rf"\b{_TELLING}(?: (?:to |with )?(?:you|me|us|him|her|them|each other))?(?: about)?(?: back)?"
+    r"(?: (?:in|on|at|during))?\s+$",
+    re.IGNORECASE,
+)
+_OPENS = re.compile(r"^\W*(?:back )?(?:(?:in|on|at|during) )?$", re.IGNORECASE)
+
+
+def said_period(query: str, now: float) -> Period | None:
+    """When what is asked for was said, where a question tells that: "What did I tell you last May?".
+
+    None where the time may belong to something else, as in "What did I say about my trip last May?".
+    """
+    found = times(query, now)
+    if len(found) != 1:
+        return None
+    before, after = query[: found[0].at], query[found[0].at + len(found[0].words) :]
+    if after[:1] in ("'", "’"):  # last May's trip
+        return None
+    told = _TOLD_AT.search(before) or (_OPENS.match(before) and re.search(rf"\b{_TELLING}\b", after, re.IGNORECASE))
+    return asked_period(query, now) if told else None

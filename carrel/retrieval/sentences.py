@@ -9,11 +9,13 @@ from carrel.types import Span
 # Letters of scripts without capitals: Hebrew, Arabic, those of India, East Asian.
 _CASELESS = r"\u05d0-\u07ff\u0900-\u0dff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
 # A closing mark, quotes or brackets after it, then space and something that can open a sentence;
-# or an East Asian full stop; or a line that ends a paragraph or begins a list item.
+# or an East Asian full stop; or a line that ends a paragraph or begins a list item; or a heading of Markdown with
+# prose right under it.
 _BOUNDARY = re.compile(
     rf"""(?<![.!?…؟۔।])[.!?…؟۔।]+[”’"')\]]*(?:\[\d+\])*(?P<space>\s+)(?=[“‘"'(\[]*[A-Z0-9À-ÖØ-ÞΑ-ΩА-Я¿¡{_CASELESS}])
     |[。！？]+[」』”’）]*(?P<cjk>\s*)
-    |(?P<line>\n\s*\n\s*|\n(?=\s*(?:[-*•]|\d{{1,3}}[.)])\s))""",
+    |(?P<line>\n\s*\n\s*|\n(?=\s*(?:[-*•]|\d{{1,3}}[.)])\s))
+    |(?:\A|(?<=\n\n))\#{{1,6}}[ \t][^\n]*(?P<heading>\n)(?=[A-ZÀ-ÖØ-ÞΑ-ΩА-Я{_CASELESS}][\w’']*[ ,])""",
     re.VERBOSE,
 )
 _ABBREVIATIONS = frozenset(

@@ -165,3 +165,26 @@ def test_asking_for_a_user_keeps_what_is_said(run, copied: Path) -> None:
     assert "recall" in explained.out
     run("ask", asked[0], cwd=copied)
     assert len(run("memory", "list", "--user", "ann", "--json", cwd=copied).json["turns"]) == 6
+
+
+def test_a_conversation_alone_is_the_usual_users(run, copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    question = "Who pays for the oil spill?"
+    run("ask", "-s", "monday", question, cwd=copied)
+    assert run("memory", "list", "--json", cwd=copied).json["turns"][0]["text"] == question
+    monkeypatch.setenv("CARREL_USER", "bob")
+    run("ask", "-s", "monday", question, cwd=copied)
+    assert len(run("memory", "list", "--user", "bob", "--json", cwd=copied).json["turns"]) == 2
+    run("ask", question, cwd=copied)  # without either, nothing is kept
+    assert len(run("memory", "list", "--user", "bob", "--json", cwd=copied).json["turns"]) == 2
+
+
+def test_what_was_said_answers_where_the_documents_do_not(run, copied: Path) -> None:
+    run("memory", "observe", "--at", "2026-05-12", "-s", "old", "My sister Marta is a vet in York.", cwd=copied)
+    done = run("ask", "-s", "new", "Where does my sister work?", cwd=copied)
+    assert (done.code, done.out) == (0, "You said on 12 May 2026: “My sister Marta is a vet in York.”\n")
+
+
+def test_recall_says_where_it_seems_to_hold_no_answer(run, told: Path) -> None:
+    done = run("memory", "recall", "What", "is", "my", "blood", "type?", "-s", "new", cwd=told)
+    assert done.code == 0 and done.err.endswith("Nothing in it seems to answer the question.\n")
+    assert "seems to" not in run("memory", "recall", "What is my goat called?", "-s", "new", cwd=told).err

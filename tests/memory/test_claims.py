@@ -19,6 +19,8 @@ def turn(number: int, text: str, speaker: str = "user") -> StoredTurn:
         ("Guess what! I just moved to New York last week.", "user", "home", "new york"),
         ("I'm working as a nurse now", "user", "job", "a nurse"),
         ("My sister lives in Lisbon.", "user my sister", "home", "lisbon"),
+        ("We moved to Leeds last week, Bruno hates it.", "user", "home", "leeds"),
+        ("We've just moved from Hull to York.", "user", "home", "york"),
         ("Clara moved to Porto.", "clara", "home", "porto"),
         ("My favourite colour is green.", "user", "favourite colour", "green"),
         ("The team meeting is moved to Friday.", "user", "team meeting", "friday"),

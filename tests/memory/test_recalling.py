@@ -202,3 +202,21 @@ class Chunky(WordTokenizer):
 
     def count(self, text: str) -> int:
         return len(text) // 3 + 3 if text else 0
+
+
+def test_what_was_said_then_comes_alone() -> None:
+    """Asked for what was said in a time, words of that time are not looked for, and other days are left out."""
+    found = recall("What did we say last month?", now=START + 35 * DAY)
+    assert {turn.id for each in found.recalled for turn in each.turns} <= {1, 2, 3, 4}
+    late = recall("What did we say on 6 June 2023?")
+    assert {turn.id for each in late.recalled for turn in each.turns} <= {5, 6, 7, 8} and late.recalled
+
+
+def test_the_best_turn_of_a_run_is_known() -> None:
+    best = recall("When did Ann join the choir?").recalled[0]
+    assert best.turns[best.best].id == 3
+
+
+def test_whether_it_holds_an_answer() -> None:
+    found = recall("Where did Ann's sister move?")
+    assert found.holds_answer == (found.answerable >= 0.5) and not recall("Thanks!").holds_answer

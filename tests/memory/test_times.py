@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from carrel.memory.times import asked_period, day_of, times
+from carrel.memory.times import asked_period, day_of, said_period, times, without_relative
 
 DAY = 86400.0
 MONDAY = datetime(2023, 5, 8, 13, 56, tzinfo=timezone.utc).timestamp()
@@ -119,3 +119,38 @@ def test_nearness_falls_with_the_distance() -> None:
     end = seconds("2023-05-08")
     near = [period.nearness(at, at) for at in (seconds("2023-05-03"), end + 7 * DAY, end + 30 * DAY, end + 90 * DAY)]
     assert near[0] == 1.0 and near == sorted(near, reverse=True) and near[-1] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("query", "since", "before"),
+    [
+        ("What did I tell you last week?", "2023-05-01", "2023-05-08"),
+        ("What did we talk about yesterday?", "2023-05-07", "2023-05-08"),
+        ("What did I say to you in March 2023 about my boat?", "2023-03-01", "2023-04-01"),
+        ("Last week, what did Ann mention?", "2023-05-01", "2023-05-08"),
+        ("In March 2023, what did I say?", "2023-03-01", "2023-04-01"),
+    ],
+)
+def test_a_question_may_tell_when_something_was_said(query: str, since: str, before: str) -> None:
+    period = said_period(query, MONDAY)
+    assert period is not None and (period.since, period.before) == (seconds(since), seconds(before))
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "What did I do last week?",  # it may have been told later
+        "What did I say about my trip last May?",
+        "What did I tell you about last May's trip?",
+        "What did I tell you?",
+        "What did I say yesterday about last week?",
+    ],
+)
+def test_or_when_it_was(query: str) -> None:
+    assert said_period(query, MONDAY) is None
+
+
+def test_a_time_told_from_now_is_no_word_to_look_for() -> None:
+    assert without_relative("What did I tell you last May?", MONDAY) == "What did I tell you ?"
+    assert without_relative("What did I buy in March 2023?", MONDAY) == "What did I buy in March 2023?"
+    assert without_relative("Who was here two weeks ago, and yesterday?", MONDAY) == "Who was here , and ?"

@@ -12,6 +12,9 @@ from carrel.retrieval.sentences import split_sentences
 
 # Each sentence as it should come out; they are joined to make the text.
 CASES: dict[str, list[str]] = {
+    "heading with prose under it": ["# St. Ives\n", "The ferry leaves. ", "It returns.\n\n", "## Back\n", "At nine."],
+    "heading by itself": ["# Ferry\n\n", "The ferry leaves."],
+    "comment in code": ["x = 1\n\n", "# Two\ny = 2 # Three\nZ = 3"],
     "two plain": ["The ferry leaves. ", "It returns."],
     "question and exclamation": ["Is it open? ", "Yes! ", "Come in."],
     "ellipsis character": ["He waited… ", "Nothing came."],
