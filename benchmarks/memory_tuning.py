@@ -70,7 +70,7 @@ def cases_of(dialogues: Iterable[Dialogue], tell: Callable[[str], None] = lambda
         speakers = sorted({turn.speaker for turn in dialogue.turns})
         for asked in dialogue.questions:
             question = question_of(asked.text, speakers, encoder, dialogue.ends_at)
-            found = source.search(asked.text, question.vector, SEARCHED)
+            found = source.search(question.words, question.vector, SEARCHED)
             cases.append(Case(dialogue.name, asked, described(question, found, source)))
     return cases
 
