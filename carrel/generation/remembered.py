@@ -60,15 +60,16 @@ def telling(recollection: Recollection) -> list[StoredTurn]:
     Questions tell nothing, nor does what the assistant said, which is the documents' or a guess, nor what is no longer
     so.
     """
-    found = [(each.turns[each.best], each.score) for each in recollection.recalled if each.note is None]
-    speakers = {turn.speaker for turn, _ in found} - {USER, ASSISTANT}
+    speakers = {each.turns[0].speaker for each in recollection.best} - {USER, ASSISTANT}
     if not recollection.holds_answer or not of_the_past(recollection.rewritten, speakers):
         return []
-    old = {turn.id for each in recollection.recalled for turn in each.superseded}
+    old = {turn.id for each in recollection.best for turn in each.superseded}
     told = [
-        (turn, score) for turn, score in found if turn.speaker != ASSISTANT and turn.id not in old and not _asks(turn)
+        each
+        for each in recollection.best
+        if each.turns[0].speaker != ASSISTANT and each.turns[0].id not in old and not _asks(each.turns[0])
     ]
-    return [turn for turn, score in told if score >= told[0][1] - _ALIKE][:_MOST]
+    return [each.turns[0] for each in told if each.score >= told[0].score - _ALIKE][:_MOST]
 
 
 def _asks(turn: StoredTurn) -> bool:

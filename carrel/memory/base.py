@@ -110,8 +110,7 @@ class TurnSource(Protocol):
 class Recalled:
     """One thing remembered: turns that follow one another, raw, or the note that stands for them.
 
-    ``superseded`` are older turns that say otherwise of the same thing, the latest first. ``best`` is the place of the
-    turn that has the score.
+    ``superseded`` are older turns that say otherwise of the same thing, the latest first.
     """
 
     turns: tuple[StoredTurn, ...]
@@ -119,7 +118,6 @@ class Recalled:
     note: Note | None = None
     superseded: tuple[StoredTurn, ...] = ()
     reason: str = ""
-    best: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +132,7 @@ class Recollection:
     stable : what seldom changes (facts about the user), for the beginning of a prompt; ``text`` : what was recalled
         for this query, rendered in the order of time, for its end.
     tokens : of stable, recent and text together, as rendered; never more than ``budget``.
+    best : the few turns with the highest scores, one by one, those of ``recent`` among them.
     """
 
     query: str
@@ -146,6 +145,7 @@ class Recollection:
     text: str
     tokens: int
     budget: int
+    best: tuple[Recalled, ...] = ()
 
     @property
     def holds_answer(self) -> bool:

@@ -39,6 +39,7 @@ _MOST_MISSES = 12  # turns that did not fit, before the rest is not tried any mo
 _CLAIMING = 40  # best turns in which claims are compared
 _NO_LONGER_SO = 1.0  # what it costs a turn that something else was said since
 _NOT_THEN, _NEARLY_DAYS = 9.0, 3.0  # what it costs a turn to have been said days too early or too late, and how many
+_BEST = 5
 _STRONG = 3.0  # log-odds below the best: turns that may well be needed
 _FEW = 8  # turns; where fewer of the strong ones would fit, they are told by their best sentences
 _ONCE = re.compile(
@@ -110,7 +111,8 @@ def recollect(
         return _counted(base, tokenizer)
     rewritten = whole(query, last, generator)
     ranked = rank(source, rewritten, encoder=encoder, now=now, reader=reader)
-    base = replace(base, rewritten=rewritten, needed=True, answerable=controller.answerable(ranked.found))
+    likely = controller.answerable(ranked.found)
+    base = replace(base, rewritten=rewritten, needed=True, answerable=likely, best=_best(ranked))
     used = _counted(base, tokenizer).tokens
     room = budget - used - (tokenizer.count(SEPARATOR) if used else 0)
     while room > 0:
@@ -213,6 +215,15 @@ def _stable(source: TurnSource, tokenizer: Tokenizer, room: int) -> str:
     return "\n".join(lines)
 
 
+def _best(ranked: Ranked) -> tuple[Recalled, ...]:
+    found = ranked.found
+    places = np.argsort(-found.scores, kind="stable")[:_BEST].tolist()
+    return tuple(
+        Recalled((found.turns[place],), float(found.scores[place]), None, tuple(ranked.older(found.turns[place].id)))
+        for place in places
+    )
+
+
 def _rendered(
     source: TurnSource, ranked: Ranked, tokenizer: Tokenizer, room: int, without: Collection[int]
 ) -> tuple[str, tuple[Recalled, ...]]:
@@ -313,6 +324,5 @@ def _recalled(ranked: Ranked, taken: Sequence[StoredTurn]) -> tuple[Recalled, ..
         best = max(run, key=lambda turn: (found.scores[places[turn.id]], -turn.id))
         older = [old for turn in run for old in ranked.older(turn.id)]
         score = float(found.scores[places[best.id]])
-        why = reasons(found, places[best.id])
-        several.append(Recalled(tuple(run), score, None, tuple(older), why, run.index(best)))
+        several.append(Recalled(tuple(run), score, None, tuple(older), reasons(found, places[best.id])))
     return tuple(sorted(several, key=lambda each: (-each.score, each.turns[0].id)))

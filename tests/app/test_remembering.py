@@ -44,6 +44,7 @@ def test_recall_prints_what_a_prompt_takes(run, told: Path) -> None:
     found = run("memory", "recall", "goat?", "--json", "-s", "new", "-b", "200", cwd=told).json
     assert set(found) == {
         "query", "rewritten", "needed", "answerable", "recent", "recalled", "stable", "text", "tokens", "budget",
+        "best",
     }  # fmt: skip
     assert found["tokens"] <= found["budget"] == 200
     explained = run("memory", "recall", "Where did we move last May?", "--at", "2024-11-01", "--explain", cwd=told)

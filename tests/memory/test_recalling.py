@@ -212,9 +212,10 @@ def test_what_was_said_then_comes_alone() -> None:
     assert {turn.id for each in late.recalled for turn in each.turns} <= {5, 6, 7, 8} and late.recalled
 
 
-def test_the_best_turn_of_a_run_is_known() -> None:
-    best = recall("When did Ann join the choir?").recalled[0]
-    assert best.turns[best.best].id == 3
+def test_the_best_turns_are_told_one_by_one_those_just_said_among_them() -> None:
+    found = recall("When did Ann join the choir?", session="one")
+    assert found.best[0].turns[0].id == 3 and 3 not in {turn.id for each in found.recalled for turn in each.turns}
+    assert [each.score for each in found.best] == sorted((each.score for each in found.best), reverse=True)
 
 
 def test_whether_it_holds_an_answer() -> None:
