@@ -83,7 +83,8 @@ def main() -> None:
     for budget in BUDGETS:
         tell(f"a budget of {budget} tokens")
         found = json.loads(evaluate_memory(rest, budget=budget, progress=progress).to_json())["scopes"]["all"]
-        content["budgets"][str(budget)] = {**found["kinds"][ALL], "tokens_most": found["tokens_most"], "tokens_mean": found["tokens_mean"]}
+        taken = {name: found[name] for name in ("tokens_most", "tokens_mean")}
+        content["budgets"][str(budget)] = {**found["kinds"][ALL], **taken}
     content["ablation"] = ablation(dialogues)
     RESULTS.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 

@@ -48,7 +48,8 @@ def quality() -> str:
     rest, whole = scopes["not_fitted"], scopes["all"]
     fitted = " and ".join(found["evaluation"]["fitted_on"])
     budgets = [
-        [f"{int(budget):,}", f"{row['tokens_mean']:,.0f}", *(percent(row["recall"][name]) for name in ("carrel", "cosine", "bm25")),
+        [f"{int(budget):,}", f"{row['tokens_mean']:,.0f}",
+         *(percent(row["recall"][name]) for name in ("carrel", "cosine", "bm25")),
          points(row["gain"]["carrel"])]
         for budget, row in found["budgets"].items()
     ]  # fmt: skip
@@ -58,8 +59,8 @@ def quality() -> str:
         f"LoCoMo dialogues {_and(rest['dialogues'])}, on which nothing was fitted; percent of the evidence turns within"
         f" {found['evaluation']['budget']:,} tokens, and for `recall` the gain in points over the best baseline of the"
         " kind (*), with its paired 95 % bootstrap interval:\n\n"
-        f"{_scope(rest)}\n\n`recall` takes {rest['tokens_mean']:,.0f} tokens on the mean, for it ends where nothing more"
-        f" is likely to matter; the others fill the budget. {_abstained(rest)}\n\n"
+        f"{_scope(rest)}\n\n`recall` takes {rest['tokens_mean']:,.0f} tokens on the mean, for it ends where nothing"
+        f" more is likely to matter; the others fill the budget. {_abstained(rest)}\n\n"
         f"All five dialogues, {fitted} included, on which the weights were fitted:\n\n{_scope(whole)}\n\n"
         f"{_abstained(whole)}\n\n"
         f"Other budgets, all kinds, dialogues {_and(rest['dialogues'])}:\n\n"

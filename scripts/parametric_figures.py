@@ -146,7 +146,7 @@ def draw(path: Path = RESULTS, figure: Path = FIGURE) -> None:
         axes.set_ylim(0, 103)
         axes.set_xticks(sizes)
         axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(frameon=False, loc="lower left")
+        axes.legend(frameon=False, loc="center right", bbox_to_anchor=(1.0, 0.66))
 
     write_figure(figure, (6.4, 3.6), curves, dpi=150)
 
