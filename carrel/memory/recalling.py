@@ -173,7 +173,7 @@ def _reread(found: Scored) -> Scored:
     read = np.array([reading.relevance for reading in shipped_reader().model.read(found.question.text, inputs)])
     scores = found.scores.copy()
     scores[best] += READ_WEIGHT * (read - read.min())
-    return replace(found, scores=scores)
+    return replace(found, scores=scores, raised=float(scores.max() - found.scores.max()))
 
 
 def as_turn(turn: StoredTurn) -> Turn:
@@ -301,7 +301,7 @@ def chosen(
     lengths = np.array([len(turn.text) for turn in found.turns], float)
     worth: Floats = found.scores - length * np.log(lengths + _SHORT)
     left = np.array([turn.id not in without for turn in found.turns], bool)
-    left &= found.scores >= found.scores.max(initial=-np.inf) - within
+    left &= found.scores >= found.scores.max(initial=-np.inf) - found.raised - within
     alike = np.zeros(len(found.turns))
     misses = 0
     while left.any() and misses <= _MOST_MISSES and fitting.budget - fitting.spent >= _LEAST_ROOM_TOKENS:

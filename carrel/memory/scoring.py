@@ -116,7 +116,10 @@ def question_of(query: str, speakers: Sequence[str], encoder: ChunkEncoder, now:
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """Turns with their features, (turns, features), and scores; the order is that of the turns."""
+    """Turns with their features, (turns, features), and scores; the order is that of the turns.
+
+    ``raised`` : what the best score has gained on those turns that nobody has read.
+    """
 
     question: Question
     turns: tuple[StoredTurn, ...]
@@ -125,6 +128,7 @@ class Scored:
     scores: Floats = field(default_factory=lambda: np.empty(0))
     weights: Floats = field(default_factory=lambda: np.zeros(len(FEATURES)))
     follows: Mapping[int, int] = field(default_factory=dict)
+    raised: float = 0.0
 
     def adjoin(self, one: StoredTurn, two: StoredTurn) -> bool:
         """Whether a turn follows another in its session, with nothing between."""

@@ -35,12 +35,14 @@ def results(figures: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
         "gain": {"carrel": interval(0.4)},
     }
     abstained = {"adversarial": interval(0.75), "others": interval(0.15)}
-    scope = {"dialogues": ["1", "2"], "kinds": {"single-hop": kind, "all": kind}, "abstained": abstained}
+    scope = {
+        "dialogues": ["1", "2"], "kinds": {"single-hop": kind, "all": kind}, "abstained": abstained, "tokens_mean": 700.4,
+    }  # fmt: skip
     adds = {name: {"recall": 0.8, "adds": interval(0.05)} for name in ("single-hop", "all")}
     content = {
         "manifest": {"command": "python benchmarks/memory.py", "commit": "0123456789abcdef"},
         "evaluation": {"budget": 1000, "fitted_on": ["3"], "scopes": {"not_fitted": scope, "all": scope}},
-        "budgets": {"250": kind},
+        "budgets": {"250": {**kind, "tokens_mean": 200.2}},
         "ablation": {
             "whole": {"single-hop": 0.9, "all": 0.9},
             "questions": {"single-hop": 7, "all": 7},
@@ -57,6 +59,7 @@ def test_the_tables(figures: Any, results: Path) -> None:
     text = figures.quality()
     assert "| `recall` | 90.0, +40.0 [+30.0, +50.0] | 90.0, +40.0 [+30.0, +50.0] |" in text
     assert "| BM25 | 50.0 * | 50.0 * |" in text
+    assert "`recall` takes 700 tokens on the mean" in text and "| 250 | 200 | 90.0 |" in text
     assert "75.0 % [65.0, 85.0] of the adversarial questions and on 15.0 % [5.0, 25.0] of the others" in text
     assert "dialogues 1 and 2, on which nothing was fitted" in text
     assert "| 250 | 90.0 | 40.0 | 50.0 | +40.0 [+30.0, +50.0] |" in text

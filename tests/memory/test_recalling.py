@@ -221,3 +221,16 @@ def test_the_best_turns_are_told_one_by_one_those_just_said_among_them() -> None
 def test_whether_it_holds_an_answer() -> None:
     found = recall("Where did Ann's sister move?")
     assert found.holds_answer == (found.answerable >= 0.5) and not recall("Thanks!").holds_answer
+
+
+def test_to_be_read_leaves_nothing_out() -> None:
+    """What the reader adds to the best turns does not push those that it has not read out of the budget."""
+    said = [StoredTurn(n, "s", "Ann", f"My boat number {n} is called Nora {n}.", START + n) for n in range(1, 41)]
+    encoder = HashEncoder()
+    given: dict[str, object] = {"encoder": encoder, "tokenizer": WordTokenizer(), "now": START + DAY, "budget": 5000}
+    plain, read = (
+        recollect(PlainTurns(said, encoder), "What is Ann's boat called?", reader=reader, **given)  # type: ignore[arg-type]
+        for reader in (False, True)
+    )
+    count = [sum(len(each.turns) for each in found.recalled) for found in (plain, read)]
+    assert count[1] >= count[0] > 16
