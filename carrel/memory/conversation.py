@@ -235,14 +235,21 @@ class ConversationMemory(Memory):
 
         def run(connection: Connection, owner: Owner) -> MemoryStatus:
             known = stored.encoder_id(connection, self.stream.embedder.fingerprint)
-            failures = [each.failure for each in (self.stream.embedder, self._writer) if each and each.failure]
+            failed = [each.failure for each in (self.stream.embedder, self._writer) if each and each.failure]
+            failures = [f"{type(failure).__name__}: {failure}" for failure in failed]
+            if refused := self.stream.embedder.refused.get(owner):
+                turn, reason = next(iter(refused.items()))
+                failures.append(
+                    f"{len(refused)} turns could not be embedded and are found by their words alone; turn {turn}:"
+                    f" {reason}"
+                )
             return MemoryStatus(
                 stored.count(connection, owner),
                 len(stored.sessions(connection, owner)),
                 stored.pending_count(connection, owner, known),
                 len(noted.select(connection, owner, history=True)),
                 noted.unread(connection, owner) if self._writer is not None else 0,
-                "; ".join(f"{type(failure).__name__}: {failure}" for failure in failures),
+                "; ".join(failures),
             )
 
         return self._source.read(run, MemoryStatus(0, 0, 0, 0))

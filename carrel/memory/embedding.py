@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -46,6 +47,25 @@ def _whole(encoder: ChunkEncoder, text: str) -> Chunk:
     return Chunk(0, 0, len(text), text, "", encoder.tokenizer.count(text), None)
 
 
+def embed_each(encoder: ChunkEncoder, turns: Sequence[StoredTurn]) -> tuple[Vectors, dict[int, Exception]]:
+    """The same turn by turn, and why some could not be embedded, by their ids: those have zeros, near to nothing.
+
+    Raises
+    ------
+    Exception : of the encoder, where it cannot embed a plain word either: then it is not the text.
+    """
+    rows: list[Vectors] = []
+    refused: dict[int, Exception] = {}
+    for turn in turns:
+        try:
+            rows.append(embed(encoder, [turn])[0])
+        except Exception as error:
+            embed(encoder, [replace(turn, text="word", speaker="user")])
+            refused[turn.id] = error
+            rows.append(np.zeros(encoder.dimension, np.float32))
+    return np.stack(rows), refused
+
+
 def checked(encoder: ChunkEncoder, vectors: Vectors, count: int) -> Vectors:
     """The vectors, if they are as many and as long as they must be."""
     if vectors.shape != (count, encoder.dimension) or not np.isfinite(vectors).all():
@@ -62,6 +82,8 @@ class Embedder(Background):
     Attributes
     ----------
     writing : held by whoever writes to the store in this process, so that nobody waits by polling.
+    refused : turns of each user that the encoder could not embed, by their ids, and why. They are found by their words
+        alone.
     """
 
     name: ClassVar[str] = "carrel-memory-embedder"
@@ -70,6 +92,7 @@ class Embedder(Background):
         super().__init__(store)
         self.encoder, self.fingerprint = encoder, turn_fingerprint(encoder)
         self.writing = threading.RLock()
+        self.refused: dict[Owner, dict[int, Exception]] = {}
 
     def work(self, owner: Owner) -> bool:
         """Embed a batch; True when it was the last."""
@@ -77,13 +100,25 @@ class Embedder(Background):
             known = stored.encoder_id(connection, self.fingerprint)
             turns = stored.pending(connection, owner, known, _TURNS_A_BATCH)
         if turns:
-            vectors = embed(self.encoder, turns)
+            vectors = self._vectors(owner, turns)
             with self.writing, self.store.write(derived=True) as connection:
                 known = adopt(connection, self.fingerprint, self.encoder)
                 stored.insert_vectors(connection, owner, known, [turn.id for turn in turns], vectors)
                 if len(turns) < _TURNS_A_BATCH:
                     stored.drop_outdated_vectors(connection, owner, known)
         return len(turns) < _TURNS_A_BATCH
+
+
+    def _vectors(self, owner: Owner, turns: Sequence[StoredTurn]) -> Vectors:
+        """Of a batch; a text that the encoder cannot embed does not hold up the others."""
+        try:
+            return embed(self.encoder, turns)
+        except Exception:
+            if self.failure is None:  # the first time: it may pass
+                raise
+            vectors, refused = embed_each(self.encoder, turns)
+            self.refused.setdefault(owner, {}).update(refused)
+            return vectors
 
 
 def adopt(connection: Connection, fingerprint: str, encoder: ChunkEncoder) -> int:

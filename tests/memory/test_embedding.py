@@ -120,6 +120,43 @@ def test_a_failure_is_told_and_tried_again(make, monkeypatch) -> None:
         assert memory.status().failure == ""
 
 
+class Choosy(HashEncoder):
+    """Cannot embed one word."""
+
+    def encode_texts(self, texts: Sequence[str]) -> Vectors:
+        if any("poison" in text for text in texts):
+            raise RuntimeError("no such token")
+        return super().encode_texts(texts)
+
+
+def test_a_text_that_cannot_be_embedded_holds_up_no_other(make, monkeypatch) -> None:
+    monkeypatch.setattr(background, "_TRIES_AFTER_S", (0.01, 0.01))
+    with make(encoder=Choosy(32)) as memory:
+        for text in ("goat", "A poison here.", "lamp", "Poison? poison!", "rope"):
+            memory.observe(text)
+        assert memory.flush(10) and memory.status().unembedded == 0
+        failure = memory.status().failure
+        assert "2 turns could not be embedded" in failure and "turn 2: no such token" in failure
+        assert "A poison here." in memory.in_session("new").recall("What was here?").text  # by its words
+        vectors = memory._source.vectors([1, 2, 3])
+        assert not vectors[1].any() and vectors[0].any() and vectors[2].any()
+        memory.observe("boat")
+        assert memory.flush(10) and memory._source.vectors([6]).any()
+
+
+def test_where_the_encoder_fails_no_text_is_given_up(make, monkeypatch) -> None:
+    monkeypatch.setattr(background, "_TRIES_AFTER_S", (0.01, 0.01))
+    encoder = Failing(32)
+    with make(encoder=encoder) as memory:
+        encoder.failures = 100
+        for text in ("goat", "lamp", "rope"):
+            memory.observe(text)
+        assert not memory.flush(10) and memory.status().unembedded == 3
+        encoder.failures = 0
+        memory.observe("boat")
+        assert memory.flush(10) and memory._source.vectors([1, 2, 3, 4]).any(axis=1).all()
+
+
 def test_vectors_of_the_wrong_shape_are_refused(make) -> None:
     class Short(HashEncoder):
         def encode_texts(self, texts: Sequence[str]) -> Vectors:
