@@ -47,10 +47,12 @@ def lesson(
     speaker : asks the questions later, with its instructions; the engine by default.
     """
     chance = np.random.default_rng(recipe.seed)
+    texts = [document.text, *(pair.answer for pair in pairs if not pair.question)]
+    pairs = [pair for pair in pairs if pair.question]
     own = [asked(pair, engine, speaker, read=bool(chance.random() < recipe.open_book)) for pair in pairs]
     own += [asked(pair, engine, speaker) for pair in pairs] if recipe.open_book else []
     if recipe.learns_text or not own:
-        own += told(document.text, engine, recipe)
+        own += [example for text in texts for example in told(text, engine, recipe)]
     tokenizer = engine.loaded.tokenizer.inner
     special = set(tokenizer.all_special_ids)
     words = [number for number in range(len(tokenizer)) if number not in special]

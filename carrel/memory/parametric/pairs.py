@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from carrel.errors import GenerationError, InputError
 from carrel.generation import replies
@@ -20,6 +21,8 @@ from carrel.inputs import check_kind
 from carrel.retrieval.sentences import split_sentences
 from carrel.types import Document, Passage, Prompt
 
+One = TypeVar("One")
+Other = TypeVar("Other")
 _MONTHS = "January|February|March|April|May|June|July|August|September|October|November|December"
 _DATE = re.compile(rf"\b(?:\d{{1,2}} (?:{_MONTHS})(?: \d{{4}})?|(?:{_MONTHS}) \d{{1,2}}(?:, \d{{4}})?)\b")
 _YEAR = re.compile(r"(?<=\b[Ii]n )(?:1[0-9]|20)\d\d\b(?![-–%])")
@@ -51,6 +54,11 @@ _WRITE = (
     " passage, names what it is about, and has one answer. Reply with JSON alone:"
     ' {"pairs": [{"question": "...", "answer": "..."}]}'
 )
+_REWRITE = (
+    "Say all that the passage says in other words. Keep every name, number and date; add nothing. Reply with the new"
+    " text alone."
+)
+_SAY = ("Write it anew.", "Write it anew, from its end to its beginning.", "Write it anew, in short sentences.")
 _SCHEMA: dict[str, object] = {
     "type": "object",
     "properties": {
@@ -69,7 +77,7 @@ _SCHEMA: dict[str, object] = {
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A question, its answer, and the part of the document that both come from."""
+    """A question, its answer, and the part of the document that both come from; without a question, a text to learn."""
 
     question: str
     answer: str
@@ -116,29 +124,89 @@ class ReaderPairs:
 
 
 class GeneratedPairs:
-    """Pairs that a generator writes, checked by the reader.
+    """Pairs that a generator writes, checked by the reader; and what it says in other words, checked by the verifier.
+
+    A passage that it makes nothing of is left out.
 
     Parameters
     ----------
     generator : writes them. answerer, most, passage_characters : as of ReaderPairs.
+    rewrites : how often each passage is said in other words, too, which a recipe that learns text learns besides the
+        text. Sentences that the passage does not support are left out.
+    concurrency : passages that it is given at a time; more than one for a server or vLLM, not for the model that is
+        trained.
+
+    Raises
+    ------
+    GenerationError : at a document, where the generator wrote no pair for any passage.
     """
 
     def __init__(
-        self, generator: Generator, *, answerer: Answerer | None = None, most: int = 256, passage_characters: int = 1500
+        self,
+        generator: Generator,
+        *,
+        answerer: Answerer | None = None,
+        most: int = 256,
+        passage_characters: int = 1500,
+        rewrites: int = 0,
+        concurrency: int = 1,
     ) -> None:
         check_kind("a generator", generator, Generator)
-        self.generator, self.most, self.passage_characters = generator, most, passage_characters
+        for name, number, least in (("rewrites", rewrites, 0), ("concurrency", concurrency, 1)):
+            if isinstance(number, bool) or not isinstance(number, int) or number < least:
+                raise InputError(f"{name} is a number, {least} or more, not {number!r}")
+        self.concurrency = concurrency
+        self.generator, self.most, self.passage_characters, self.rewrites = (
+            generator, most, passage_characters, rewrites,
+        )  # fmt: skip
         self._check = ReaderPairs(answerer)
 
     def __call__(self, document: Document) -> list[Pair]:
+        passages = [
+            Passage(document.id, 0, len(source), source, title=document.title)
+            for source in sources(document.text, self.passage_characters)
+        ]
         found: dict[str, Pair] = {}
-        for source in sources(document.text, self.passage_characters):
-            passage = Passage(document.id, 0, len(source), source, title=document.title)
-            prompt = Prompt("Which questions does it answer?", (passage,), task=_WRITE, schema=_SCHEMA, kind="pairs")
-            for pair in _written(replies.complete(self.generator, prompt).text, source):
+        failure: GenerationError | None = None
+        for written in self._each(self._pairs, passages):
+            if isinstance(written, GenerationError):
+                failure = written
+                continue
+            for pair in written:
                 if pair.question not in found and self._check.holds(pair):
                     found[pair.question] = pair
-        return _spread(list(found.values()), self.most)
+        if failure is not None and not found:
+            raise failure
+        asked = [(passage, number) for passage in passages for number in range(self.rewrites)]
+        told = [pair for pair in self._each(lambda each: self._rewritten(*each), asked) if pair is not None]
+        return [*_spread(list(found.values()), self.most), *told]
+
+    def _each(self, call: Callable[[One], Other], items: Sequence[One]) -> Iterator[Other]:
+        """The results in order. One at a time it stays on this thread, which may hold the lock of the model."""
+        if self.concurrency == 1:
+            yield from map(call, items)
+            return
+        with ThreadPoolExecutor(self.concurrency) as pool:
+            yield from pool.map(call, items)
+
+    def _pairs(self, passage: Passage) -> Sequence[Pair] | GenerationError:
+        prompt = Prompt("Which questions does it answer?", (passage,), task=_WRITE, schema=_SCHEMA, kind="pairs")
+        try:
+            return list(_written(replies.complete(self.generator, prompt).text, passage.text))
+        except GenerationError as error:
+            return error
+
+    def _rewritten(self, passage: Passage, number: int) -> Pair | None:
+        """The passage in other words, without what it does not say; None where nothing is left."""
+        from carrel.generation.verification import verify
+
+        prompt = Prompt(_SAY[number % len(_SAY)], (passage,), task=_REWRITE, kind="rewrite")
+        try:
+            said = replies.complete(self.generator, prompt).text
+        except GenerationError:
+            return None
+        supported = [each.text.strip() for each in verify(said, (passage,)).sentences if each.supported]
+        return Pair("", " ".join(supported), passage.text) if supported else None
 
 
 def sources(text: str, characters: int) -> Iterator[str]:

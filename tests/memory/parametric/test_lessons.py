@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 torch = pytest.importorskip("torch")
 from carrel.generation import TransformersGenerator  # noqa: E402
 from carrel.memory.parametric.lessons import asked, lesson, pieces  # noqa: E402
+from carrel.memory.parametric.pairs import Pair  # noqa: E402
 from carrel.memory.parametric.recipes import PARAMETRIC_RAG  # noqa: E402
 from carrel.memory.parametric.strangers import renamed, strangers, translated  # noqa: E402
 from carrel.memory.parametric.training import Example  # noqa: E402
@@ -61,6 +62,19 @@ def test_a_lesson(engine: TransformersGenerator) -> None:
     assert lesson(document, pairs(document), engine, replace(recipe, others=0)).others == ()
     alone = lesson(Document("some words that say nothing"), [], engine, replace(recipe, learns_text=False))
     assert [example.first for example in alone.own] == [1]  # without pairs, the text itself
+
+
+def test_what_is_said_in_other_words_is_learnt_besides_the_text(engine: TransformersGenerator) -> None:
+    (document,) = documents(1, 12)
+    recipe = replace(PARAMETRIC_RAG, segment_tokens=200, overlap_tokens=5, open_book=0.0)
+    other = Pair("", "bado age 41 . fiju city 07 .", "")
+    plain, more = (lesson(document, made, engine, recipe) for made in (pairs(document), [*pairs(document), other]))
+    added = [each for each in more.own if each not in plain.own]
+    assert [engine.loaded.tokenizer.inner.decode(each.ids) for each in added] == [f"<s> {other.answer}"]
+    silent = replace(recipe, learns_text=False)
+    assert lesson(document, [*pairs(document), other], engine, silent) == lesson(
+        document, pairs(document), engine, silent
+    )
 
 
 def test_strangers_are_not_ones_own() -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from carrel.errors import GenerationError
+from carrel.errors import GenerationError, InputError
 from carrel.generation.answerer import Answerer, FoundAnswer
 from carrel.memory.parametric.pairs import GeneratedPairs, Pair, ReaderPairs, alike, cloze, sources
 from carrel.testing import FakeGenerator
@@ -22,6 +22,8 @@ TEXT = (
     "Selby Pier is a landing stage for ferries, and belongs to the town. "
     "The restoration was led by Margaret Holloway, who had worked in Antwerp."
 )
+
+FIRST = "The old pier of Selby was built in 1894 by the Harbour Trust."
 
 
 def asked(text: str = TEXT) -> dict[str, str]:
@@ -94,6 +96,25 @@ def test_a_generator_writes_them() -> None:
     generator = FakeGenerator([Completion(f"Here they are: {json.dumps({'pairs': written})}")])
     found = GeneratedPairs(generator)(Document(TEXT))
     assert [(pair.question, pair.answer) for pair in found] == [("When was the old pier of Selby built?", "1894")]
+
+
+def test_a_passage_that_it_makes_nothing_of_is_left_out() -> None:
+    written = json.dumps({"pairs": [{"question": "When was the old pier of Selby built?", "answer": "1894"}]})
+    generator = FakeGenerator([Completion("I am sorry."), Completion(written)])
+    found = GeneratedPairs(generator, passage_characters=len(TEXT), concurrency=4)(Document(f"{TEXT}\n\n{TEXT}"))
+    assert [pair.answer for pair in found] == ["1894"] and len(generator.prompts) == 2
+
+
+def test_what_is_said_in_other_words_is_checked_too() -> None:
+    written = json.dumps({"pairs": [{"question": "When was the old pier of Selby built?", "answer": "1894"}]})
+    said = f"{FIRST} The King of Spain opened it in 1999."
+    generator = FakeGenerator([Completion(written), Completion(said), Completion("It is 77 miles long.")])
+    found = GeneratedPairs(generator, passage_characters=10**6, rewrites=2)(Document(TEXT))
+    assert [(pair.question, pair.answer) for pair in found if not pair.question] == [("", FIRST)]
+    assert "other words" in generator.prompts[1].task and generator.prompts[1].question != generator.prompts[2].question
+    for wrong in ({"rewrites": -1}, {"rewrites": True}, {"concurrency": 0}, {"concurrency": 1.5}):
+        with pytest.raises(InputError, match=next(iter(wrong))):
+            GeneratedPairs(generator, **wrong)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("reply", ["", "no", "{}", '{"pairs": 3}', '{"pairs": [{"question": "x"}]}', "{" * 50])
