@@ -33,11 +33,11 @@ _THANKS = re.compile(
     re.IGNORECASE,
 )
 _SUM = re.compile(
-    r"^\W*(?:what(?:['’]s| is)|how much is|calculate|compute|solve)?\s*[\d(][\d\s.,+*/×÷^()%-]*"
-    r"[+*/×÷^-][\d\s.,+*/×÷^()%-]*\W*$"
+    r"^\W*(?:what(?:['’]s| is)|how much is|calculate|compute|solve)?\s*(?P<figures>[\d(][\d\s.,+*/×÷^()%-]*)[\s?!.=]*$"
     r"|^\W*(?:what(?:['’]s| is)|how much is)\s+\w+(?: \w+)? (?:plus|minus|times|divided by) \w+(?: \w+)?\W*$",
     re.IGNORECASE,
 )
+_OPERATOR = re.compile(r"[+*/×÷^-]")
 _TASK = re.compile(
     r"^\W*(?:please |can you |could you )*(?:translate|spell|define|convert|capitali[sz]e|proofread|reverse|count the"
     r"|write (?:a|an|some) (?:haiku|limerick|regex|function|script|joke)|tell me a joke)\b",
@@ -54,10 +54,15 @@ def needed(query: str) -> bool:
     """Whether what was said before can be of use; small talk, sums and self-contained tasks need no memory."""
     if not asked_terms(query) and not _OF_THE_PAST.search(query) and "?" not in query:
         return False
-    if _THANKS.match(query) or _SUM.match(query):
+    if _THANKS.match(query) or _is_sum(query):
         return False
     task = _TASK.match(query)
     return task is None or _OF_THE_PAST.search(query, task.end()) is not None
+
+
+def _is_sum(query: str) -> bool:
+    found = _SUM.match(query)
+    return found is not None and (found["figures"] is None or _OPERATOR.search(found["figures"]) is not None)
 
 
 def of_the_past(query: str, speakers: Collection[str] = ()) -> bool:

@@ -11,7 +11,7 @@ _SMALL_TALK = re.compile(
     r"^\W*(?:(?:hi|hey|hello|bye|goodbye|thanks?|thank you|thx|ok|okay|sure|yes|yeah|yep|no|nope|wow|cool|great|nice"
     r"|awesome|lol|haha|good (?:morning|night|evening|afternoon)|see you|take care|sounds (?:good|great|fun)|you too"
     r"|no problem|you'?re welcome|got it|i see|absolutely|definitely|exactly|how are you|what'?s up)\b[\W]*)+"
-    r"(?:\w+\W*){0,3}$",
+    r"(?:\w+(?:\W+|$)){0,3}$",  # each word ends where it ends: else a long one is tried in all its parts
     re.IGNORECASE,
 )
 _SELF = re.compile(r"\b(?:i|i['’](?:m|ve|d)|my|we|our)\b", re.IGNORECASE)
