@@ -13,7 +13,7 @@ from carrel.app.console import emit, note, show, shown
 from carrel.app.failing import Code
 from carrel.app.place import Place, resolve
 from carrel.app.progress import shown_progress
-from carrel.errors import DocumentNotFoundError, InputError
+from carrel.errors import AdapterError, DocumentNotFoundError, InputError
 
 if TYPE_CHECKING:
     from carrel.library import Library
@@ -35,11 +35,13 @@ class Action(str, Enum):
 def adapters(
     action: Annotated[Action, typer.Argument(help="What to do.")],
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="[ID]", help="Documents, by ids or files; all where none is named.")
+        list[str] | None,
+        typer.Argument(metavar="[ID]", help="Documents, by ids or files; to train or list, all where none is named."),
     ] = None,
     model: Annotated[
         str | None, typer.Option("--model", "-m", metavar="FOLDER", help="The base model to train them on.")
     ] = None,
+    every: Annotated[bool, given.flag("--all", help="Remove those of all documents.")] = False,
     recipe: Annotated[
         str, typer.Option("--recipe", metavar="NAME", help="How to train: parametric-rag or lift.")
     ] = "parametric-rag",
@@ -55,6 +57,8 @@ def adapters(
     GPU, more on a CPU. What has an adapter already costs nothing. What cannot be learnt from is listed with the
     reason and stops nothing. An adapter goes with its document, when that is removed or changed.
     """
+    if action is Action.remove and not names and not every:
+        raise InputError("name the documents whose adapters are to go, or add --all")
     if (model is None) == (action is Action.train):
         raise InputError(
             "To train adapters, name the model they are for: carrel adapters train --model FOLDER"
@@ -140,7 +144,7 @@ def _trained(
             tell(name, 0, None, "making questions")
             try:
                 found.append(generator.stored(one) or generator.train(one))
-            except (InputError, DocumentNotFoundError) as error:
+            except (InputError, DocumentNotFoundError, AdapterError) as error:
                 failed[one] = str(error)
     return found, failed
 

@@ -42,10 +42,12 @@ def test_they_are_listed_and_removed(folder: Path) -> None:
     assert found["removed"] == 1 and found["bytes"] > 0
     listed = json.loads(ran("list", "--json", "-l", str(folder)).stdout)["adapters"]
     assert [one["documents"] for one in listed] == [["fiju"]]
-    assert "Removed 1 adapter" in ran("remove", "-l", str(folder)).output
+    refused = ran("remove", "-l", str(folder), code=2).output
+    assert "name the documents whose adapters are to go, or add --all" in refused
+    assert "Removed 1 adapter" in ran("remove", "--all", "-l", str(folder)).output
 
 
-@pytest.mark.parametrize("words", [["train"], ["list", "--model", "x"], ["remove", "--model", "x"]])
+@pytest.mark.parametrize("words", [["train"], ["list", "--model", "x"], ["remove", "--all", "--model", "x"]])
 def test_a_model_is_for_training(folder: Path, words: list[str]) -> None:
     found = CliRunner().invoke(app, ["adapters", *words, "-l", str(folder)])
     assert found.exit_code != 0 and "--model" in found.output + str(found.exception)
@@ -55,6 +57,7 @@ def test_a_model_is_for_training(folder: Path, words: list[str]) -> None:
 def test_they_are_trained_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("peft")
     monkeypatch.setattr("carrel.memory.parametric.recipes._TINY_STEPS", 5)
+    monkeypatch.setattr("carrel.memory.parametric.recipes._TINY_EPOCHS", 1)
     words = ("train", "bado", "--model", str(MODEL), "--json", "-l", str(folder))
     first = json.loads(ran(*words).stdout)["adapters"]
     assert [one["documents"] for one in first] == [["bado"]] and first[0]["trained"]["steps"] == 5
@@ -66,6 +69,7 @@ def test_they_are_trained_once(folder: Path, monkeypatch: pytest.MonkeyPatch) ->
 def test_one_that_cannot_be_learnt_stops_no_other(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("peft")
     monkeypatch.setattr("carrel.memory.parametric.recipes._TINY_STEPS", 5)
+    monkeypatch.setattr("carrel.memory.parametric.recipes._TINY_EPOCHS", 1)
 
     def removed_meanwhile(self: object, document: Document) -> list[Pair]:
         if document.id == "bado":

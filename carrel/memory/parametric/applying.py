@@ -48,8 +48,8 @@ def applied(model: nn.Module, layers: Layers | None) -> Iterator[None]:
     try:
         for name, (down, up) in (layers.matrices if layers is not None else {}).items():
             layer = _layer(model, name)
-            shape = getattr(getattr(layer, "weight", None), "shape", None)
-            if layer is None or (shape is not None and len(shape) == 2 and tuple(shape) != (len(up), down.shape[1])):
+            shape = tuple(getattr(layer, name, None) for name in ("out_features", "in_features"))
+            if layer is None or (None not in shape and shape != (len(up), down.shape[1])):
                 raise AdapterError(f"the adapter is for another model: {name} is not there, or has another size")
             hooks.append(layer.register_forward_hook(_adds(down, up)))
         yield

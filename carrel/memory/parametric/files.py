@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import shutil
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from carrel.errors import AdapterError, DocumentNotFoundError, InputError, MissingDependencyError
+from carrel.embeddings.base import digest
+from carrel.errors import AdapterError, DocumentNotFoundError, InputError, MissingDependencyError, StoreError
 from carrel.memory.parametric.recipes import Recipe, as_dict
 from carrel.retrieval.store import adapters as places
 from carrel.retrieval.store import documents as stored
@@ -27,7 +31,8 @@ if TYPE_CHECKING:
 
 FORMAT = "carrel-adapter/1"
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
-_ANEW = "Remove it with: carrel adapters remove. It is trained anew when it is needed."
+_ANEW = "It is trained anew when it is needed."
+MERGED_BYTES = 2**30  # of a collection's merged sets; those that were used longest ago go first
 _MALFORMED = (OSError, ValueError, LookupError, TypeError, AttributeError)
 
 
@@ -41,6 +46,7 @@ class StoredAdapter:
     base : the fingerprint of its base model; ``model`` : that model's name.
     folder : in peft's format, for vLLM or peft itself.
     size_bytes : of its files. trained : what the training said of itself.
+    digest : of its weights, so another one for one that was trained anew.
     """
 
     documents: tuple[str, ...]
@@ -51,6 +57,7 @@ class StoredAdapter:
     folder: Path
     size_bytes: int
     trained: Mapping[str, Any]
+    digest: str = ""
 
 
 class AdapterFiles:
@@ -59,24 +66,29 @@ class AdapterFiles:
     def __init__(self, library: Library) -> None:
         self._library = library
 
-    def find(self, document_id: str, base: str, recipe: Recipe) -> StoredAdapter | None:
+    def find(self, document_id: str, base: str, recipe: Recipe, taught: str = "") -> StoredAdapter | None:
         """The adapter of a document as it is now, of this base model and recipe; None where there is none.
+
+        Parameters
+        ----------
+        taught : what made its questions.
 
         Raises
         ------
         DocumentNotFoundError : the document is not in the library. AdapterError : its note is damaged.
         """
-        place = self._place(document_id, base, recipe)
+        folder = places.folder_of(self._root(), self._library._scope, document_id)
+        place = folder / _name(self.content(document_id), base, recipe, taught)
         return described(place) if place.is_dir() else None
 
     def put(
-        self, document_id: str, content: str, base: str, model: str, recipe: Recipe, trained: Trained
+        self, document_id: str, content: str, base: str, model: str, recipe: Recipe, trained: Trained, taught: str = ""
     ) -> StoredAdapter:
-        """Keep an adapter; whole or not at all.
+        """Keep an adapter, whole or not at all, in place of one of the same recipe and the sets that had that.
 
         Parameters
         ----------
-        content : hash of the document that it was trained on, of :meth:`content`.
+        content : hash of the document that it was trained on, of :meth:`content`. taught : as of :meth:`find`.
 
         Raises
         ------
@@ -92,9 +104,11 @@ class AdapterFiles:
                     f"the document {document_id!r} was removed or changed while its adapter was trained:"
                     " the adapter is not kept"
                 )
-            place = places.folder_of(root, scope, document_id) / _name(content, base, recipe)
+            place = places.folder_of(root, scope, document_id) / _name(content, base, recipe, taught)
             made = places.partial(root)
             write_adapter(made, trained.tensors, trained.config, note)
+            if place.exists():
+                places.remove_merged(root, scope, [document_id])
             places.publish(made, place)
         return described(place)
 
@@ -112,12 +126,15 @@ class AdapterFiles:
         ------
         DocumentNotFoundError : one of the documents has been removed meanwhile.
         """
-        names = kind + "\n" + "\n".join(f"{one.folder.parent.name}/{one.folder.name}" for one in members)
-        digest = hashlib.blake2b(names.encode(), digest_size=16).hexdigest()
+        names = "\n".join([kind, base, *sorted(one.digest for one in members)])
+        name = hashlib.blake2b(names.encode(), digest_size=16).hexdigest()
         scope = self._library._scope
-        place = places.merged_folder(self._root(), scope) / digest
-        if place.is_dir():
-            return described(place)
+        place = places.merged_folder(self._root(), scope) / name
+        with suppress(AdapterError, OSError):  # where it is damaged it is made anew
+            if place.is_dir():
+                kept = described(place)
+                os.utime(place / PROVENANCE)  # it was used
+                return kept
         found = merged()
         documents = tuple(document for one in members for document in one.documents)
         note = _note(documents, base, model, kind, found.rank) | {"trained": dict(found.figures)}
@@ -127,6 +144,7 @@ class AdapterFiles:
             made = places.partial(self._root())
             write_adapter(made, found.tensors, found.config, note)
             places.publish(made, place)
+            places.shrink_merged(self._root(), scope, MERGED_BYTES, place)
         return described(place)
 
     def content(self, document_id: str) -> str:
@@ -155,7 +173,8 @@ class AdapterFiles:
                 try:
                     found.append(described(folder))
                 except AdapterError:
-                    found.append(StoredAdapter((), "", "", "damaged", 0, folder, _size(folder), {}))
+                    if folder.is_dir():  # else it has just been removed
+                        found.append(StoredAdapter((), "", "", "damaged", 0, folder, _size(folder), {}))
         return sorted(found, key=lambda one: (one.documents, one.model, one.recipe, one.folder.name))
 
     def remove(self, document_ids: Sequence[str] | None = None) -> int:
@@ -172,19 +191,24 @@ class AdapterFiles:
     def _root(self) -> Path:
         return self._library._store.folder / places.FOLDER
 
-    def _place(self, document_id: str, base: str, recipe: Recipe) -> Path:
-        folder = places.folder_of(self._root(), self._library._scope, document_id)
-        return folder / _name(self.content(document_id), base, recipe)
-
 
 def write_adapter(folder: Path, tensors: Tensors, config: Mapping[str, Any], note: Mapping[str, Any]) -> None:
-    """The files of peft's format, and the note with the hash of the weights."""
+    """The files of peft's format, and the note with the hash of the weights.
+
+    Raises
+    ------
+    StoreError : they cannot be written.
+    """
     numpy_files = _safetensors()
-    numpy_files.save_file(dict(tensors), str(folder / WEIGHTS), metadata={"format": "pt"})
     written = {"base_model_name_or_path": note["model"], **config}
-    (folder / CONFIG).write_text(json.dumps(written, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    whole = {**note, "sha256": _digest(folder / WEIGHTS)}
-    (folder / PROVENANCE).write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
+    try:
+        (folder / WEIGHTS).write_bytes(numpy_files.save(dict(tensors), metadata={"format": "pt"}))
+        (folder / CONFIG).write_text(json.dumps(written, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        whole = {**note, "sha256": _digest(folder / WEIGHTS)}
+        (folder / PROVENANCE).write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
+    except OSError as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise StoreError(f"the adapter cannot be written to {folder.parent.parent}: {error.strerror}") from error
 
 
 def described(folder: Path) -> StoredAdapter:
@@ -198,7 +222,7 @@ def described(folder: Path) -> StoredAdapter:
     try:
         return StoredAdapter(
             tuple(str(one) for one in note["documents"]), str(note["base"]), str(note["model"]), str(note["recipe"]),
-            int(note["rank"]), folder, _size(folder), dict(note.get("trained", {})),
+            int(note["rank"]), folder, _size(folder), dict(note.get("trained", {})), str(note["sha256"]),
         )  # fmt: skip
     except _MALFORMED as error:
         raise AdapterError(f"the note of the adapter {folder} is damaged. {_ANEW}") from error
@@ -255,16 +279,17 @@ def _read_note(folder: Path) -> dict[str, Any]:
     return note
 
 
-def _name(content: str, base: str, recipe: Recipe) -> str:
-    return f"{content}-{base[:16]}-{recipe.key[:16]}"
+def _name(content: str, base: str, recipe: Recipe, taught: str) -> str:
+    key = digest(recipe.key, taught) if taught else recipe.key
+    return f"{content}-{base[:16]}-{key[:16]}"
 
 
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
-        digest = hashlib.sha256()
+        found = hashlib.sha256()
         while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+            found.update(block)
+    return found.hexdigest()
 
 
 def _size(folder: Path) -> int:

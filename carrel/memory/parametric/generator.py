@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
@@ -13,14 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 from carrel.asynchronous import handed_over
-from carrel.errors import InputError
+from carrel.errors import DocumentNotFoundError, InputError
 from carrel.generation.base import Generator
 from carrel.generation.transformers_engine import TransformersGenerator
 from carrel.generation.vllm_engine import VLLMEngine
-from carrel.inputs import check_flag, check_kind
+from carrel.inputs import check_flag
+from carrel.memory.parametric.document_adapters import DocumentAdapters
 from carrel.memory.parametric.files import AdapterFiles, StoredAdapter, read_adapter
 from carrel.memory.parametric.merging import SERVED_RANKS, Merged, merge
-from carrel.memory.parametric.recipes import PARAMETRIC_RAG, Recipe, make_recipe
+from carrel.memory.parametric.recipes import PARAMETRIC_RAG, Recipe
 from carrel.tokens import Tokenizer
 from carrel.types import Completion, Event, Prompt, UsageEvent
 
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from carrel.generation.kv.contexts import ContextStore
     from carrel.library import Library
     from carrel.memory.parametric.applying import Layers
-    from carrel.memory.parametric.lessons import Lesson
     from carrel.memory.parametric.pairs import PairMaker
     from carrel.memory.parametric.training import TrainingProgress
 
@@ -45,6 +44,7 @@ class _Carried:
     adapters: list[StoredAdapter] = field(default_factory=list)
     trained: int = 0
     missing: int = 0
+    beyond: int = 0
     train_s: float = 0.0
     merge_s: float = 0.0
     cached: bool = False
@@ -54,13 +54,15 @@ class _Carried:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Others for other adapters."""
-        return tuple(f"{one.folder.parent.name}/{one.folder.name}" for one in self.adapters)
+        """Others for other adapters, and for those that were trained anew; the order of retrieval does not count."""
+        return tuple(one.digest for one in self.adapters)
 
     def metrics(self) -> dict[str, float]:
         """For the ledger."""
         return {
             "adapters": len(self.adapters), "adapters_trained": self.trained, "adapters_missing": self.missing,
+            "adapters_beyond": self.beyond,
+            "adapters_known": min((float(one.trained.get("known", 1.0)) for one in self.adapters), default=0.0),
             "adapters_rank": self.rank, "adapters_cached": float(self.cached), "adapters_train_s": self.train_s,
             "adapters_merge_s": self.merge_s,
             "adapters_bytes": sum(adapter.size_bytes for adapter in self.adapters),
@@ -113,10 +115,6 @@ class ParametricGenerator(Generator):
         cache_bytes: int = 2**28,
         progress: Callable[[TrainingProgress], object] | None = None,
     ) -> None:
-        from carrel.library import Library
-
-        check_kind("a library", library, Library)
-        check_kind("an engine", engine, TransformersGenerator)
         for name, value, known in (("mode", mode, get_args(Mode)), ("missing", missing, get_args(Missing))):
             if value not in known:
                 raise InputError(f"{name} is one of {', '.join(known)}, not {value!r}")
@@ -124,47 +122,47 @@ class ParametricGenerator(Generator):
             if isinstance(number, bool) or not isinstance(number, int) or number < 1:
                 raise InputError(f"{name} is a whole number above 0, not {number!r}")
         check_flag("reconciled", reconciled)
-        if engine.contexts is not None:
-            raise InputError("an engine with contexts=... cannot carry adapters: what it keeps there knows none")
-        if served is not None:
-            _check_served(served, engine)
-        self.library, self.engine, self.mode, self.missing = library, engine, mode, missing
-        self.served = served
-        self.files, self._reconciles = AdapterFiles(library), reconciled
-        self.most, self.cache_bytes, self.progress = most, cache_bytes, progress
-        self._wanted, self._pairs = make_recipe(recipe), pairs
-        self._base = ""
-        self._recipe: Recipe | None = None
+        self.adapters = DocumentAdapters(
+            library, engine, served=served, recipe=recipe, pairs=pairs, reconciled=reconciled, progress=progress
+        )
+        self.engine, self.served, self.mode, self.missing = engine, served, mode, missing
+        self.most, self.cache_bytes = most, cache_bytes
         self._merged: OrderedDict[tuple[str, ...], Layers] = OrderedDict()
         self._spoke_with: tuple[tuple[str, ...], ContextStore | None] = (), None
-        self._lock = threading.RLock()
 
     def __repr__(self) -> str:
-        return f"ParametricGenerator({self.engine!r}, recipe={self._wanted.name!r}, mode={self.mode!r})"
+        return f"ParametricGenerator({self.engine!r}, recipe={self.adapters.wanted.name!r}, mode={self.mode!r})"
 
-    # -- what it is -----------------------------------------------------------------------------
+    # -- its adapters ---------------------------------------------------------------------------
+
+    @property
+    def files(self) -> AdapterFiles:
+        """Where they are kept."""
+        return self.adapters.files
 
     @property
     def base(self) -> str:
         """The fingerprint of the base model."""
-        from carrel.generation.kv.fingerprints import model_fingerprint
-
-        with self._lock:
-            if not self._base:
-                self._base = model_fingerprint(self._model)
-            return self._base
+        return self.adapters.base
 
     @property
     def recipe(self) -> Recipe:
         """As it is for this model; see Recipe.fitted."""
-        if self._recipe is None:
-            self._recipe = self._wanted.fitted(sum(weight.numel() for weight in self._model.parameters()))
-        return self._recipe
+        return self.adapters.recipe
 
-    @property
-    def _steps(self) -> int:
-        """That a merged set is trained on."""
-        return self.recipe.reconciled if self._reconciles else 0
+    def stored(self, document_id: str) -> StoredAdapter | None:
+        """The adapter of a document as it is now; see DocumentAdapters.stored."""
+        return self.adapters.stored(document_id)
+
+    def train(self, document_id: str) -> StoredAdapter:
+        """Train the adapter of a document and keep it; see DocumentAdapters.train."""
+        return self.adapters.train(document_id)
+
+    def merged(self, adapters: Sequence[StoredAdapter]) -> StoredAdapter:
+        """A set of adapters as one, for vLLM; see DocumentAdapters.merged."""
+        return self.adapters.merged(adapters)
+
+    # -- what it is -----------------------------------------------------------------------------
 
     @property
     def speaker(self) -> ChatGenerator:
@@ -187,10 +185,12 @@ class ParametricGenerator(Generator):
 
     @property
     def _model(self) -> Any:
-        return self.engine.loaded.runner.model
+        return self.adapters.model
 
     def _sent(self, prompt: Prompt) -> Prompt:
-        return prompt if self.mode == "combine" else replace(prompt, passages=())
+        from carrel.memory.parametric.lessons import closed
+
+        return prompt if self.mode == "combine" else closed(prompt)
 
     # -- answering ------------------------------------------------------------------------------
 
@@ -228,7 +228,7 @@ class ParametricGenerator(Generator):
         """The adapters that a prompt is answered with, trained and merged where they are not there."""
         from carrel.generation.kv.context_model import lock_of
 
-        with self._lock, lock_of(self._model):
+        with self.adapters.lock, lock_of(self._model):
             carried = self._carried(prompt)
             if carried.adapters:
                 if self.served is None:
@@ -245,89 +245,38 @@ class ParametricGenerator(Generator):
         if self.served is not None:
             yield self.served if carried.folder is None else self.served.adapted(carried.folder)
             return
-        with self._lock, lock_of(self._model), self._speaking(carried):
+        with self.adapters.lock, lock_of(self._model), self._speaking(carried):
             yield self.engine
 
     def _carried(self, prompt: Prompt) -> _Carried:
-        """The adapters of the documents of a prompt's passages; those missing are trained, or left out."""
+        """The adapters of the documents of a prompt's passages; those missing are trained, or left out.
+
+        Raises
+        ------
+        DocumentNotFoundError : in ``closed``, where no passage is of a document of the library.
+        """
         carried = _Carried()
-        for document in list(dict.fromkeys(passage.document_id for passage in prompt.passages))[: self.most]:
-            found = self.stored(document)
-            if found is None and self.missing == "skip":
-                carried.missing += 1
-                continue
+        documents = list(dict.fromkeys(passage.document_id for passage in prompt.passages))
+        carried.beyond = max(0, len(documents) - self.most)
+        unknown: DocumentNotFoundError | None = None
+        for document in documents[: self.most]:
+            try:
+                found = self.adapters.sound(document)
+                if found is None and self.missing == "train":
+                    began = time.perf_counter()
+                    found = self.train(document)
+                    carried.trained += 1
+                    carried.train_s += time.perf_counter() - began
+            except DocumentNotFoundError as error:  # removed meanwhile, or nobody's
+                found, unknown = None, error
             if found is None:
-                began = time.perf_counter()
-                found = self.train(document)
-                carried.trained += 1
-                carried.train_s += time.perf_counter() - began
-            carried.adapters.append(found)
+                carried.missing += 1
+            else:
+                carried.adapters.append(found)
+        if unknown is not None and not carried.adapters and self.mode == "closed":
+            raise unknown
+        carried.adapters.sort(key=lambda one: one.digest)
         return carried
-
-    def stored(self, document_id: str) -> StoredAdapter | None:
-        """The adapter of a document as it is now; None where there is none, or its training was stopped.
-
-        Raises
-        ------
-        DocumentNotFoundError : there is no such document. AdapterError : the adapter's note is damaged.
-        """
-        found = self.files.find(document_id, self.base, self.recipe)
-        return None if found is None or found.trained.get("stopped") else found
-
-    def train(self, document_id: str) -> StoredAdapter:
-        """Train the adapter of a document and keep it, in place of one that it has.
-
-        Ctrl-C keeps what is trained, for ``AdapterFiles``, and is raised; no question is answered with it.
-
-        Raises
-        ------
-        DocumentNotFoundError : there is no such document. InputError : it gives nothing to learn.
-        """
-        from carrel.generation.kv.context_model import lock_of
-        from carrel.memory.parametric.training import train
-
-        content = self.files.content(document_id)
-        with self._lock, lock_of(self._model):
-            taught = self._lesson(document_id)
-            trained = train(self._model, taught.own, self.recipe, others=taught.others, progress=self.progress)
-        name = self.engine.loaded.tokenizer.name
-        stored = self.files.put(document_id, content, self.base, name, self.recipe, trained)
-        if trained.figures["stopped"]:
-            raise KeyboardInterrupt
-        return stored
-
-    def _lesson(self, document_id: str) -> Lesson:
-        from carrel.memory.parametric.lessons import lesson
-        from carrel.memory.parametric.pairs import ReaderPairs
-
-        document = self.library.document(document_id)
-        return lesson(document, (self._pairs or ReaderPairs())(document), self.engine, self.recipe, self.speaker)
-
-    def merged(self, adapters: Sequence[StoredAdapter]) -> StoredAdapter:
-        """A set of adapters as one in the library's folder, of a rank that vLLM takes; made where it is not there.
-
-        Raises
-        ------
-        AdapterError : one is damaged or of another base model. DocumentNotFoundError : one's document has gone.
-        """
-        from carrel.generation.kv.context_model import lock_of
-
-        ranks = [rank for rank in SERVED_RANKS if self.served is None or rank <= self.served.adapter_rank]
-        kind = f"merged-{self._steps}" + (f"-{ranks[-1]}" if sum(one.rank for one in adapters) > ranks[-1] else "")
-        with self._lock, lock_of(self._model):
-            return self.files.put_merged(
-                adapters, lambda: self._together(adapters, ranks), self.base, self.engine.loaded.tokenizer.name, kind
-            )
-
-    def _together(self, adapters: Sequence[StoredAdapter], ranks: Sequence[int]) -> Merged:
-        """The exact sum, with zeros up to such a rank; trained on all its documents where that is wanted."""
-        summed = merge([read_adapter(adapter, self.base) for adapter in adapters], ranks=ranks)
-        if not self._steps or len(adapters) < 2:
-            return summed
-        from carrel.memory.parametric.reconciling import reconcile
-
-        lessons = [self._lesson(document) for adapter in adapters for document in adapter.documents]
-        return reconcile(self._model, summed, lessons, self.recipe, self.progress)
 
     # -- the model with a merged set in it ------------------------------------------------------
 
@@ -366,7 +315,9 @@ class ParametricGenerator(Generator):
     def _merge(self, adapters: Sequence[StoredAdapter]) -> Layers:
         from carrel.memory.parametric.applying import Layers
 
-        if self._steps and len(adapters) > 1:
+        if self.adapters.steps and len(adapters) > 1 and self.adapters.is_read_only:
+            merged = self.adapters.together(adapters, SERVED_RANKS)
+        elif self.adapters.steps and len(adapters) > 1:
             tensors, config = read_adapter(self.merged(adapters), self.base)
             merged = Merged(dict(tensors), config, int(config["r"]), exact=False)
         else:
@@ -381,15 +332,3 @@ class ParametricGenerator(Generator):
             first = self.merged(carried.adapters)
             carried.merge_s = time.perf_counter() - began
         carried.folder, carried.rank = first.folder, first.rank
-
-
-def _check_served(served: object, engine: TransformersGenerator) -> None:
-    """Raise InputError where a served model is none, takes no adapters, or is another one."""
-    check_kind("served", served, VLLMEngine)
-    assert isinstance(served, VLLMEngine)
-    if not served.adapter_rank:
-        raise InputError(f"{served!r} takes no adapters: make it with adapter_rank=64, or what a merged set needs")
-    if Path(served.model).name != Path(engine.model).name:
-        raise InputError(
-            f"adapters are trained on {engine.model} here, and vLLM serves {served.model}: give both the same model"
-        )

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from carrel.generation.model_tokenizer import PLACEHOLDERS
 from carrel.memory.parametric.recipes import Recipe
 from carrel.memory.parametric.strangers import strangers
 from carrel.memory.parametric.training import Example
@@ -64,12 +65,33 @@ def lesson(
 def asked(
     pair: Pair, engine: TransformersGenerator, speaker: ChatGenerator | None = None, *, read: bool = False
 ) -> Example:
-    """A question as the speaker would ask it, its answer and the end of the reply."""
+    """A question as the speaker would ask it, its answer and the end of the reply.
+
+    With its passage in front, the answer cites that, where the speaker's instructions ask for it; without, it is asked
+    as ``closed`` asks, with no word of passages.
+    """
+    from carrel.generation.kv.context_model import common_length
+
+    speaker, tokenizer = speaker or engine, engine.loaded.tokenizer
     passages = (Passage("", 0, len(pair.source), pair.source),) if read and pair.source else ()
-    tokenizer = engine.loaded.tokenizer
-    ids = tokenizer.chat_ids((speaker or engine).messages(Prompt(pair.question, passages)))
-    said = tokenizer.inner(pair.answer, add_special_tokens=False)["input_ids"]
-    return Example((*ids, *said, min(engine.loaded.ends)), len(ids), bool(passages))
+
+    def tokens(question: str) -> list[int]:
+        prompt = Prompt(question, passages) if passages else closed(Prompt(question))
+        return tokenizer.chat_ids(speaker.messages(prompt))
+
+    ids = tokens(pair.question)
+    other = tokens(next(text for text in PLACEHOLDERS if text != pair.question))
+    start, behind = common_length(ids, other), common_length(ids[::-1], other[::-1])
+    mark = " [1]" if passages and "[1]" in speaker.instructions else ""
+    said = tokenizer.inner(pair.answer + mark, add_special_tokens=False)["input_ids"]
+    whole = (*ids, *said, min(engine.loaded.ends))
+    return Example(whole, len(ids), bool(passages), (start, max(start + 1, len(ids) - behind)))
+
+
+def closed(prompt: Prompt) -> Prompt:
+    """A prompt without passages, nor instructions on how to read them."""
+    kind = "recall" if prompt.kind == "answer" else prompt.kind
+    return replace(prompt, passages=(), kind=kind)
 
 
 def told(text: str, engine: TransformersGenerator, recipe: Recipe) -> list[Example]:
@@ -77,6 +99,9 @@ def told(text: str, engine: TransformersGenerator, recipe: Recipe) -> list[Examp
     tokenizer = engine.loaded.tokenizer.inner
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]
     begin = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+    room = engine.loaded.window - len(begin)
+    if recipe.segment_tokens > room:
+        recipe = replace(recipe, segment_tokens=room, overlap_tokens=min(recipe.overlap_tokens, room // 4))
     return [Example((*begin, *piece), 1) for piece in pieces(ids, recipe) if len(piece) + len(begin) > 1]
 
 

@@ -138,5 +138,6 @@ def _cut(
     inner, values, outer = np.linalg.svd(first @ second.T)
     total = float(np.sqrt((values**2).sum()))
     gone = float(np.sqrt((values[rank:] ** 2).sum())) / total if total else 0.0
+    rank = min(rank, len(values))  # of a layer with fewer outputs there is no more
     roots = np.sqrt(values[:rank])
     return (roots[:, None] * outer[:rank]) @ right.T, left @ (inner[:, :rank] * roots), gone

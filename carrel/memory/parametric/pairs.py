@@ -104,6 +104,11 @@ class ReaderPairs:
         check_kind("an answerer", answerer, Answerer)
         self._answerer, self.most, self.passage_characters = answerer, most, passage_characters
 
+    @property
+    def name(self) -> str:
+        """What it makes; an adapter that was trained on something else is another one."""
+        return f"reader:{self.most}:{self.passage_characters}"
+
     def __call__(self, document: Document) -> list[Pair]:
         found: dict[str, Pair] = {}
         for source in sources(document.text, self.passage_characters):
@@ -160,6 +165,12 @@ class GeneratedPairs:
             generator, most, passage_characters, rewrites,
         )  # fmt: skip
         self._check = ReaderPairs(answerer)
+
+    @property
+    def name(self) -> str:
+        """As of ReaderPairs, with the generator's model."""
+        model = getattr(self.generator, "model", self.generator.name)
+        return f"{model}:{self.most}:{self.passage_characters}:{self.rewrites}"
 
     def __call__(self, document: Document) -> list[Pair]:
         passages = [

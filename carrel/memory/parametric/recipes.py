@@ -12,8 +12,8 @@ from carrel.errors import InputError
 
 FEED_FORWARD = ("gate_proj", "up_proj", "down_proj")
 _TINY = 20_000_000  # parameters
-_TINY_STEPS = 200
-_VERSION = "adapter/1"  # of what training makes of a recipe
+_TINY_STEPS, _TINY_EPOCHS = 200, 40
+_VERSION = "adapter/2"  # of what training makes of a recipe
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +26,7 @@ class Recipe:
     rank, alpha : of the LoRA matrices; what they add to a layer is scaled by alpha / rank.
     targets : the names of the linear layers that get them.
     rate : of learning, at its highest; it warms up over a twentieth of the steps and falls to 0 as a cosine.
-    epochs : how often everything is seen. batch : texts a step. steps : updates in all, however many epochs that is; 0
-        for as many as the epochs take.
+    epochs : how often everything is seen, at least. batch : texts a step. steps : updates, at least.
     segment_tokens, overlap_tokens : of the pieces that a document is read in.
     learns_text : whether the pieces themselves are learnt, word by word, besides the pairs.
     open_book : share of the pairs that are learnt with their document in front of them.
@@ -102,8 +101,8 @@ class Recipe:
         if self.name == TEMP_LORA.name:
             return replace(small, steps=_TINY_STEPS // 10)
         return replace(
-            small, rank=16, alpha=64.0, steps=_TINY_STEPS, silence=2.0, others=32, disturbance=0.7, open_book=0.2,
-            learns_text=self.name == LIFT.name, reconciled=2,
+            small, rank=16, alpha=64.0, steps=_TINY_STEPS, epochs=_TINY_EPOCHS, silence=2.0, others=32,
+            disturbance=0.7, open_book=0.2, learns_text=self.name == LIFT.name, reconciled=2,
         )  # fmt: skip
 
     @property

@@ -41,11 +41,17 @@ def reconcile(
     KeyboardInterrupt : it was stopped; half of a reconciliation is worth nothing.
     """
     own = [example for each in lessons for example in each.own]
-    mine = {example.ids for example in own}
-    others = [example for each in lessons for example in each.others if example.ids not in mine]
+    asked = {example.ids[: example.first] for example in own if example.first > 1}
+    lengths = {len(each) for each in asked}
+    others = [
+        example
+        for each in lessons
+        for example in each.others
+        if not any(example.ids[:length] in asked for length in lengths)  # another member's own question
+    ]
     batch = recipe.batch * len(lessons)
     recipe = replace(
-        recipe, rank=summed.rank, alpha=float(summed.rank), disturbance=0.0, batch=batch,
+        recipe, rank=summed.rank, alpha=float(summed.rank), disturbance=0.0, batch=batch, epochs=1,
         steps=math.ceil(recipe.reconciled * len(lessons) * len(own) / batch),
     )  # fmt: skip
     tensors, config, total = _filled(summed, recipe.seed), summed.config, {"wall_s": 0.0, "cpu_s": 0.0}

@@ -16,6 +16,7 @@ from carrel.memory.parametric.training import Example
 
 _READ = 96  # tokens of a text in another vocabulary
 _TRANSLATED = 0.03  # share of such texts
+_BETWEEN = 4  # tokens before an answer
 
 
 def strangers(own: Sequence[Example], vocabulary: Sequence[int], count: int, seed: int = 0) -> list[Example]:
@@ -28,11 +29,11 @@ def strangers(own: Sequence[Example], vocabulary: Sequence[int], count: int, see
     chance = np.random.default_rng(seed)
     words = np.array(vocabulary, np.int64)
     known = {example.ids[: example.first] for example in own}
-    asked = [example for example in own if example.first > 2] or list(own)
+    asked = [example for example in own if example.asked[1]] or list(own)
     found = []
     for number in chance.integers(len(asked), size=count).tolist():
         if chance.random() < _TRANSLATED:
-            text = translated(own, words, chance)
+            text = translated(asked, words, chance)
         else:
             text = renamed(asked[number], words, chance)
         if text.ids[: text.first] not in known:
@@ -41,28 +42,43 @@ def strangers(own: Sequence[Example], vocabulary: Sequence[int], count: int, see
 
 
 def renamed(example: Example, words: np.ndarray, chance: np.random.Generator) -> Example:
-    """An example with one word or more of what is read replaced, each wherever it stands there."""
+    """An example with one word or more of its question replaced, each wherever it stands there; a text throughout.
+
+    What is around a question (instructions, the marks of a chat) stays, for it stands around all others as well.
+    """
     ids = np.array(example.ids)
-    read = ids[1 : example.first] if example.first > 2 else ids[1:]
-    different = np.unique(read)
+    start, end = _asked(example)
+    different = np.unique(ids[start:end])
     changed = different[chance.random(len(different)) < 0.3]
     if not len(changed):
         changed = chance.choice(different, 1)
     for word in changed.tolist():
-        ids[1:][ids[1:] == word] = chance.choice(words)
+        ids[start:end][ids[start:end] == word] = chance.choice(words)
     return Example(tuple(ids.tolist()), example.first)
 
 
+def _asked(example: Example) -> tuple[int, int]:
+    whole = example.first if example.first > 1 else len(example.ids)
+    return example.asked if example.asked[1] else (1, whole)
+
+
 def translated(own: Sequence[Example], words: np.ndarray, chance: np.random.Generator) -> Example:
-    """Several examples after one another in another vocabulary, the last of them one that stood there before."""
-    picked = [own[at] for at in chance.permutation(len(own))[:_READ]]
-    ids: list[int] = [picked[0].ids[0]]
-    for example in picked:
-        if len(ids) + len(example.ids) > _READ and len(ids) > 1:
+    """Several questions with their answers after one another in another vocabulary, the last one stood there before."""
+    picked = [_told(own[at]) for at in chance.permutation(len(own))[:_READ]]
+    ids: list[int] = [own[0].ids[0]]
+    for told in picked:
+        if len(ids) + len(told) > _READ and len(ids) > 1:
             break
-        ids += example.ids[1:]
-    ids += picked[0].ids[1:]
+        ids += told
+    ids += picked[0]
     ids = ids[: 2 * _READ]
     other = dict(zip(np.unique(ids[1:]).tolist(), chance.choice(words, len(np.unique(ids[1:]))).tolist(), strict=True))
     kept = chance.random() < 0.5  # half of the words stay: else the marks between the sentences would never be seen
     return Example((ids[0], *(one if kept and one % 2 else other[one] for one in ids[1:])), 1)
+
+
+def _told(example: Example) -> list[int]:
+    """A question, what parts it from its answer, and that; at most so much of what is around them as stands there."""
+    start, end = _asked(example)
+    between = example.ids[max(end, example.first - _BETWEEN) : example.first]
+    return [*example.ids[start:end], *between, *example.ids[max(end, example.first) :]]

@@ -18,6 +18,7 @@ from torch.nn.functional import cross_entropy, kl_div
 from carrel.asynchronous import stop_if_cancelled
 from carrel.errors import InputError, MissingDependencyError, ModelError
 from carrel.memory.parametric.disturbance import Disturbance
+from carrel.memory.parametric.layers import check_bare, check_layers
 from carrel.memory.parametric.recipes import Recipe
 
 if TYPE_CHECKING:
@@ -35,11 +36,15 @@ Tensors = dict[str, NDArray[np.float32]]
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """Tokens to learn from; those before ``first`` are only read. ``is_open``: what is asked for stands in them."""
+    """Tokens to learn from; those before ``first`` are only read.
+
+    ``is_open``: what is asked for stands in them. ``asked``: from where to where the question stands, (0, 0) in a text.
+    """
 
     ids: tuple[int, ...]
     first: int
     is_open: bool = False
+    asked: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +116,7 @@ def train(
         adapted(model, recipe, [each.tensors for each in neighbours], start) as learner,
         disturbed(learner, recipe, chance),
     ):
-        steps = recipe.steps or recipe.epochs * math.ceil(len(own) / recipe.batch)
+        steps = max(recipe.steps, recipe.epochs * math.ceil(len(own) / recipe.batch))
         optimizer = torch.optim.AdamW(learner.weights, lr=recipe.rate, weight_decay=0.0)
         loss, done = math.nan, 0
         try:
@@ -299,7 +304,7 @@ class Learner:
     def tensors(self) -> Tensors:
         from peft import get_peft_model_state_dict
 
-        found = get_peft_model_state_dict(self.wrapped, adapter_name="own")
+        found = get_peft_model_state_dict(self.wrapped, adapter_name="own", save_embedding_layers=False)
         return {name: tensor.detach().float().cpu().numpy().copy() for name, tensor in found.items()}
 
 
@@ -309,17 +314,14 @@ def adapted(
 ) -> Iterator[Learner]:
     """The model with a new adapter in it; taken out again in the end. ``model`` must not be used meanwhile."""
     peft = _peft()
+    check_bare(model)
+    check_layers(model, recipe)
     config = peft.LoraConfig(**lora_settings(recipe))
     learning = [(weight, weight.requires_grad) for weight in model.parameters()]
     was_training = model.training
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
-        try:
-            wrapped = peft.get_peft_model(model, config, adapter_name="own")
-        except ValueError as error:
-            raise ModelError(
-                f"{type(model).__name__} has no layers named {', '.join(recipe.targets)}: name its own in the recipe"
-            ) from error
+        wrapped = peft.get_peft_model(model, config, adapter_name="own")
     try:
         if start is not None:
             peft.set_peft_model_state_dict(

@@ -101,9 +101,29 @@ def remove(connection: Connection, scope: Scope, document_ids: Sequence[str]) ->
     if not (root / str(scope.id)).is_dir():
         return
     drop(root, [folder_of(root, scope, one) for one in document_ids])
+    remove_merged(root, scope, document_ids)
+
+
+def remove_merged(root: Path, scope: Scope, document_ids: Sequence[str]) -> None:
+    """Delete the sets that any of some documents is merged into, and the damaged ones."""
     gone = set(document_ids)
     members = {place: _documents(place) for place in _merged(root, scope)}
     drop(root, [place for place, known in members.items() if not known or not gone.isdisjoint(known)])
+
+
+def shrink_merged(root: Path, scope: Scope, most_bytes: int, kept: Path) -> None:
+    """Delete merged sets until they take no more than so many bytes, those first that were used longest ago."""
+    found = []
+    for place in _merged(root, scope):
+        files = [file.stat() for file in place.iterdir() if file.is_file()]
+        if place != kept:
+            found.append((max((file.st_mtime for file in files), default=0.0), place, sum(f.st_size for f in files)))
+    total = sum(size for _, _, size in found) + sum(file.stat().st_size for file in kept.iterdir())
+    for _, place, size in sorted(found):
+        if total <= most_bytes:
+            break
+        drop(root, [place])
+        total -= size
 
 
 def sweep(connection: Connection) -> int:

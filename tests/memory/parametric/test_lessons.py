@@ -96,3 +96,29 @@ def test_another_vocabulary_is_used_throughout(seed: int) -> None:
     text = translated(OWN, np.arange(300, 400), np.random.default_rng(seed))
     assert text.ids[0] == 1 and 12 < len(text.ids) < 400
     assert text.ids[1:7] == text.ids[-6:]  # what it asks stood there before
+
+
+def test_instructions_stay_what_is_asked_changes() -> None:
+    """A chat's instructions stand around every question: to leave others alone is to change the question."""
+    with TransformersGenerator(MODEL, device="cpu", max_tokens=4) as speaker:
+        (document,) = documents(1, 4)
+        one = asked(pairs(document)[0], speaker, read=True)
+        start, end = one.asked
+        assert speaker.loaded.tokenizer.inner.decode(one.ids[start:end]) == pairs(document)[0].question
+        assert start > 5
+        for seed in range(50):
+            other = renamed(one, np.arange(300, 400), np.random.default_rng(seed))
+            assert other.ids[:start] == one.ids[:start] and other.ids[end:] == one.ids[end:]
+            assert other.ids[start:end] != one.ids[start:end]
+
+
+def test_what_is_read_is_cited_and_what_is_known_is_not() -> None:
+    """So that a model that cites its passages goes on to."""
+    with TransformersGenerator(MODEL, device="cpu", max_tokens=4) as speaker:
+        (document,) = documents(1, 4)
+        pair = pairs(document)[0]
+        inner = speaker.loaded.tokenizer.inner
+        opened, known = asked(pair, speaker, read=True), asked(pair, speaker)
+        cited = inner("[1]", add_special_tokens=False)["input_ids"]
+        assert list(opened.ids[opened.first : -1])[-len(cited) :] == cited
+        assert len(known.ids) - known.first == 2 and known.ids[known.first : -1] == opened.ids[opened.first :][:1]
