@@ -5,8 +5,10 @@
 
 Documents of facts about people, no two about the same one; each is trained by itself. A question is right where the
 whole reply of ``ParametricGenerator`` is the value. ``closed`` is without the passages. No adapter of a merged set has
-met another in training. Other skills: what the model looks up or copies from its context, with and without adapters
-of the long documents. Times are of one thread, and on a machine with other work the wall clock says little.
+met another in training. The settings of the recipe were chosen on seed 0; what is shown is of another. The questions
+are those that were trained on; ``reworded`` asks them in ways that were not. Other skills: what the model looks up or
+copies from its context, with and without adapters of the long documents. Times are of one thread, and on a machine
+with other work the wall clock says little.
 """
 
 from __future__ import annotations
@@ -41,9 +43,13 @@ from training.needle_lm.data import copy_row, exam  # noqa: E402
 from training.needle_lm.language import ENTITIES, FIELDS, VALUES  # noqa: E402
 
 OUTPUT = REPOSITORY / "benchmarks" / "results" / "parametric.json"
-FORMAT = "carrel-parametric/2"
+FORMAT = "carrel-parametric/3"
 FIELDS_EACH = 5  # of a person
 REPLY_TOKENS = 4
+REWORDED = {
+    "as trained": "{}", "a word in front": "so {}", "a word inside": "? the{}", "a fact in front": "ba age 41 . {}",
+    "without its mark": "{}",
+}  # fmt: skip
 SETS = {3: 4, 5: 3}  # documents of a merged set, and how many sets
 
 
@@ -73,11 +79,17 @@ def passages(found: Sequence[Document]) -> tuple[Passage, ...]:
     return tuple(Passage(each.id, 0, len(each.text), each.text) for each in found)
 
 
-def right(generator: Any, found: Sequence[Document]) -> str:
+def reworded(question: str, way: str) -> str:
+    """The question of a fact, ``? who field``, in a way of REWORDED."""
+    bare = question.removeprefix("?")
+    return REWORDED[way].format(question if way in ("as trained", "a word in front", "a fact in front") else bare)
+
+
+def right(generator: Any, found: Sequence[Document], way: str = "as trained") -> str:
     """Which of the questions about some documents are answered right, their passages with each: 1 or 0 each."""
     read = passages(found)
     return "".join(
-        str(int(generator.complete(Prompt(pair.question, read)).text.strip() == pair.answer))
+        str(int(generator.complete(Prompt(reworded(pair.question, way), read)).text.strip() == pair.answer))
         for each in found
         for pair in pairs(each)
     )
@@ -139,6 +151,23 @@ class Run:
             }  # fmt: skip
             rows.append(row)
             say(row["document"], row["closed"], cpu_s=row["cpu_s"], wall_s=row["wall_s"])
+        return rows
+
+    def reworded(self) -> list[dict[str, Any]]:
+        """Questions in words that were not trained on: closed book, and by the bare model that reads the document."""
+        rows = []
+        for way in REWORDED:
+            row: dict[str, Any] = {"way": way, "asked": reworded("? bado age", way).strip()}
+            row |= {
+                str(facts): {
+                    "closed": [right(self.generator(mode="closed"), [each], way) for each in found[:2]],
+                    "reading": [right(self.engine, [each], way) for each in found[:2]],
+                }
+                for facts, found in self.found.items()
+            }
+            rows.append(row)
+            for facts in self.found:
+                say(f"{way}, {facts}", "".join(row[str(facts)]["closed"]))
         return rows
 
     def merging(self) -> list[dict[str, Any]]:
@@ -222,7 +251,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("model", type=Path)
     parser.add_argument("--facts", type=int, nargs="+", default=[62, 250], help="of a document: 4 tokens each")
     parser.add_argument("--documents", type=int, nargs="+", default=[6, 5], help="of so many facts (default: 6 5)")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--output", type=Path, default=OUTPUT)
     return parser.parse_args()
@@ -244,8 +273,8 @@ def main() -> int:
                 "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
             },
             "model": options.model.name, "threads": options.threads, "seed": options.seed,
-            "trained": run.training(), "merged": run.merging(), "skills": run.others(), "lift": run.lift(),
-            "going_on": run.going_on(),
+            "trained": run.training(), "reworded": run.reworded(), "merged": run.merging(), "skills": run.others(),
+            "lift": run.lift(), "going_on": run.going_on(),
         }  # fmt: skip
         run.library.close()
     result["cpu_s"] = time.process_time() - began
