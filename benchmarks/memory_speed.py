@@ -157,7 +157,7 @@ def filled(memory: ConversationMemory, said: Sequence[Utterance], vectors: Vecto
             owner = stored.make_owner(connection, memory.tenant, memory.user)
             written = stored.insert(connection, owner, "", turns, [importance(each.text) for each in turns])
             known = embedding.adopt(connection, stream.embedder.fingerprint, stream.encoder)
-            stored.insert_vectors(connection, owner, known, [turn.id for turn in written], moved)
+            stored.insert_vectors(connection, owner, known, [turn.id for turn in written], moved, written[-1].id)
 
 
 # -- measuring ----------------------------------------------------------------------------------

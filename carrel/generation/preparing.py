@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
 
@@ -40,8 +41,9 @@ class Asked:
     memory: Memory | None
 
     def answer(self) -> Answer:
-        """The whole answer, checked."""
-        completion = replies.complete(self.generator, self.prompt)
+        """The whole answer, checked. Where there comes none, the question is remembered all the same."""
+        with self._remembering_failure():
+            completion = replies.complete(self.generator, self.prompt)
         found = finish(
             self.context,
             completion,
@@ -60,13 +62,22 @@ class Asked:
 
         yield SourcesEvent(self.context)
         texts: list[str] = []
-        for event in written(
-            self.generator, self.prompt, self.context, self.library.document, self.trail, self.options
-        ):
-            if isinstance(event, TextEvent):
-                texts.append(event.text)
-            yield event
+        with self._remembering_failure():
+            for event in written(
+                self.generator, self.prompt, self.context, self.library.document, self.trail, self.options
+            ):
+                if isinstance(event, TextEvent):
+                    texts.append(event.text)
+                yield event
         self._remember("".join(texts))
+
+    @contextmanager
+    def _remembering_failure(self) -> Iterator[None]:
+        try:
+            yield
+        except (Exception, KeyboardInterrupt):
+            self._remember("")
+            raise
 
     def _remember(self, text: str) -> None:
         if self.memory is not None:
@@ -104,7 +115,8 @@ def prepare(library: Library, pipeline: Pipeline, question: str, options: AskOpt
     if memory is not None:
         question = check_question(question)
         recollection, selected = _recalled(memory, question, selected, generator, trail, history)
-        asked = sought = recollection.rewritten
+        sought = recollection.rewritten
+        asked = question if chosen is not None and (history or recollection.recent) else sought
         generator = Remembered(generator, recollection) if chosen is None else generator
     elif history:
         question = check_question(question)

@@ -7,16 +7,17 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from carrel.memory.base import Memory, Note, Recalled, Recollection, StoredTurn, Utterance
-    from carrel.memory.conversation import ConversationMemory, MemoryStatus
+    from carrel.memory.conversation import ConversationMemory
     from carrel.memory.forgetting import Forgotten
     from carrel.memory.opening import open  # noqa: A004
+    from carrel.memory.status import MemoryStatus
     from carrel.memory.turns import Session
 
 _HOMES = {
     "ConversationMemory": "carrel.memory.conversation",
     "Forgotten": "carrel.memory.forgetting",
     "Memory": "carrel.memory.base",
-    "MemoryStatus": "carrel.memory.conversation",
+    "MemoryStatus": "carrel.memory.status",
     "Note": "carrel.memory.base",
     "Recalled": "carrel.memory.base",
     "Recollection": "carrel.memory.base",

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import atexit
 import threading
+import time
 import weakref
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from carrel.errors import StoreClosedError
@@ -22,25 +25,37 @@ _GATHER_S = 0.02  # after a turn: what follows it comes along, and whoever said 
 _LINGER_S = 2.0  # without work, before the thread ends
 
 
+@dataclass(slots=True)
+class _Waiting:
+    """A user whose batches are to be done: how often they were called for, how often one failed, and when the next is
+    due."""
+
+    calls: int = 1
+    failures: int = 0
+    due: float = 0.0
+
+
 class Background(ABC):
     """Does something for each user who has called for it, a batch at a time, on a thread of its own.
 
-    What is to be done stands in the store alone: after a crash, whoever opens the memory next goes on with it.
+    The users take turns, a batch each, and one whose batches fail waits without holding up another. What is to be done
+    stands in the store alone: after a crash, whoever opens the memory next goes on with it.
 
     Attributes
     ----------
-    failure : of the last batch, if it failed; it is tried again, a few times now and then at the next call.
+    failures : of each user's last batch, if it failed; it is tried again, a few times now and then at the next call.
     """
 
     name: ClassVar[str]
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self.failure: Exception | None = None
+        self.failures: dict[Owner, Exception] = {}
         self._changed = threading.Condition()
-        self._waiting: dict[Owner, int] = {}  # how often each was called for
+        self._waiting: dict[Owner, _Waiting] = {}  # in the order in which they are served
         self._thread: threading.Thread | None = None
-        self._stopping, self._hurried = False, 0
+        self._stopping = False
+        self._hurried: Counter[Owner] = Counter()
         _running.add(self)
 
     @abstractmethod
@@ -52,7 +67,10 @@ class Background(ABC):
         if self.store.read_only:
             return
         with self._changed:
-            self._waiting[owner] = self._waiting.get(owner, 0) + 1
+            if owner in self._waiting:
+                self._waiting[owner].calls += 1
+            else:
+                self._waiting[owner] = _Waiting()
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name=self.name, daemon=True)
                 self._thread.start()
@@ -60,24 +78,25 @@ class Background(ABC):
                 self._changed.notify_all()
 
     @contextmanager
-    def hurried(self) -> Iterator[None]:
-        """While the block runs, nothing is put off: neither until more has come nor after a failure."""
+    def hurried(self, owner: Owner) -> Iterator[None]:
+        """While the block runs, nothing of a user is put off: neither until more has come nor after a failure."""
         with self._changed:
-            self._hurried += 1
+            self._hurried[owner] += 1
             self._changed.notify_all()
         try:
             yield
         finally:
             with self._changed:
-                self._hurried -= 1
+                self._hurried[owner] -= 1
+                self._hurried += Counter()  # without those that are at zero
 
-    def wait(self, timeout_s: float | None = None) -> bool:
-        """Return when all is done, or has failed (see ``failure``); False where the time was too short."""
-        with self.hurried(), self._changed:
-            return self._changed.wait_for(lambda: not self._waiting, timeout_s)
+    def wait(self, owner: Owner, timeout_s: float | None = None) -> bool:
+        """Return when all of a user is done, or has failed (see ``failures``); False where the time was too short."""
+        with self.hurried(owner), self._changed:
+            return self._changed.wait_for(lambda: owner not in self._waiting, timeout_s)
 
     def stop(self, timeout_s: float | None = _WAIT_AT_EXIT_S) -> None:
-        """End after the batch that is being embedded; the next ``wake`` begins anew where it stopped."""
+        """End after the batch that is being done; the next ``wake`` begins anew where it stopped."""
         with self._changed:
             self._stopping = True
             self._changed.notify_all()
@@ -86,48 +105,57 @@ class Background(ABC):
             self._stopping = False
 
     def _run(self) -> None:
-        failures = 0
-        while (waiting := self._next()) is not None:
-            owner, calls = waiting
+        while (next_one := self._next()) is not None:
+            owner, calls = next_one
+            failure: Exception | None = None
             try:
                 done = self.work(owner)
-                self.failure, failures = None, 0
             except StoreClosedError:
                 done = True
-            except (
-                Exception
-            ) as error:  # whatever an encoder or a generator raises: it must not end the process's memory
-                self.failure, done = error, failures == len(_TRIES_AFTER_S)
-                if not done:
-                    self._pause(_TRIES_AFTER_S[failures])
-                failures = 0 if done else failures + 1
+            except Exception as error:  # whatever an encoder or a generator raises must not end a process's memory
+                failure, done = error, False
             with self._changed:
-                if done and self._waiting.get(owner) == calls:  # else turns came meanwhile
-                    del self._waiting[owner]
-                    self._changed.notify_all()
+                self._worked(owner, calls, done, failure)
+
+    def _worked(self, owner: Owner, calls: int, done: bool, failure: Exception | None) -> None:
+        waiting = self._waiting.pop(owner, None)
+        if failure is None:
+            self.failures.pop(owner, None)
+        else:
+            self.failures[owner] = failure
+        if waiting is None:  # it was stopped
+            return
+        waiting.failures = 0 if failure is None else waiting.failures + 1
+        given_up = waiting.failures > len(_TRIES_AFTER_S)
+        if (done or given_up) and waiting.calls == calls:  # else turns came meanwhile
+            self._changed.notify_all()
+            return
+        if failure is not None:
+            waiting.failures = 0 if given_up else waiting.failures
+            waiting.due = time.monotonic() + _TRIES_AFTER_S[max(0, waiting.failures - 1)]
+        self._waiting[owner] = waiting  # behind the others
 
     def _next(self) -> tuple[Owner, int] | None:
-        """A user who waits; None, and no thread any more, where there has been none for a while."""
+        """A user whose batch is due; None, and no thread any more, where there has been none for a while."""
         with self._changed:
             if not self._waiting:
                 self._changed.wait_for(lambda: self._waiting or self._stopping, _LINGER_S)
             if self._waiting and not self._hurried:
-                self._pause(_GATHER_S)
-            if self._waiting and not self._stopping:
-                return next(iter(self._waiting.items()))
+                self._changed.wait_for(lambda: self._stopping or self._hurried, _GATHER_S)
+            while self._waiting and not self._stopping:
+                now = time.monotonic()
+                for owner, waiting in self._waiting.items():
+                    if waiting.due <= now or owner in self._hurried:
+                        return owner, waiting.calls
+                self._changed.wait(min(waiting.due for waiting in self._waiting.values()) - now)
             self._waiting.clear()
             self._thread = None
             self._changed.notify_all()
             return None
 
-    def _pause(self, seconds: float) -> None:
-        with self._changed:
-            self._changed.wait_for(lambda: self._stopping or self._hurried, seconds)
-
-    @property
-    def is_hurried(self) -> bool:
-        """Whether somebody waits for all of it."""
-        return self._hurried > 0
+    def is_hurried(self, owner: Owner) -> bool:
+        """Whether somebody waits for all of a user's."""
+        return owner in self._hurried
 
 
 _running: weakref.WeakSet[Background] = weakref.WeakSet()

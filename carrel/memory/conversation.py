@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
 from types import TracebackType
@@ -17,9 +16,11 @@ from carrel.inputs import check_flag, check_text, well_formed
 from carrel.memory import forgetting
 from carrel.memory import notes as noted
 from carrel.memory import turns as stored
+from carrel.memory.background import Background
 from carrel.memory.base import Memory, Note, NoteKind, Recollection, StoredTurn, Utterance
 from carrel.memory.forgetting import Forgotten
 from carrel.memory.inputs import checked_ids, checked_name, checked_utterance, seconds
+from carrel.memory.status import MemoryStatus, status_of
 from carrel.memory.store import MemoryStream, UserTurns
 from carrel.memory.turns import Owner, Session
 
@@ -31,18 +32,6 @@ if TYPE_CHECKING:
     from carrel.tokens import Tokenizer
 
 _TURNS_A_TRANSACTION = 500
-
-
-@dataclass(frozen=True, slots=True)
-class MemoryStatus:
-    """How a memory stands: its turns, those still without a vector, its notes, and what went wrong behind it."""
-
-    turns: int
-    sessions: int
-    unembedded: int
-    notes: int
-    unread: int = 0  # turns that the generator has not read for notes
-    failure: str = ""
 
 
 class ConversationMemory(Memory):
@@ -154,7 +143,7 @@ class ConversationMemory(Memory):
             turns = stored.insert(connection, owner, self.session, said, importances)
         self.stream.embedder.wake(owner)
         if self._writer is not None:
-            self._writer.wake(owner)
+            self._writer.observed(owner, {turn.session for turn in turns})
         return turns
 
     @property
@@ -234,40 +223,33 @@ class ConversationMemory(Memory):
         """How many turns there are, how many are still to be embedded, and what failed in the background."""
 
         def run(connection: Connection, owner: Owner) -> MemoryStatus:
-            known = stored.encoder_id(connection, self.stream.embedder.fingerprint)
-            failed = [each.failure for each in (self.stream.embedder, self._writer) if each and each.failure]
-            failures = [f"{type(failure).__name__}: {failure}" for failure in failed]
-            if refused := self.stream.embedder.refused.get(owner):
-                turn, reason = next(iter(refused.items()))
-                failures.append(
-                    f"{len(refused)} turns could not be embedded and are found by their words alone; turn {turn}:"
-                    f" {reason}"
-                )
-            return MemoryStatus(
-                stored.count(connection, owner),
-                len(stored.sessions(connection, owner)),
-                stored.pending_count(connection, owner, known),
-                len(noted.select(connection, owner, history=True)),
-                noted.unread(connection, owner) if self._writer is not None else 0,
-                "; ".join(failures),
-            )
+            return status_of(connection, owner, self.stream.embedder, self._writer)
 
         return self._source.read(run, MemoryStatus(0, 0, 0, 0))
+
+    @property
+    def _behind(self) -> list[Background]:
+        return [self.stream.embedder, *([self._writer] if self._writer is not None else [])]
 
     def flush(self, timeout_s: float | None = None) -> bool:
         """Wait until every turn has its vector, and was read by the generator where there is one.
 
-        False where that did not come about (see ``status``).
+        A turn that the encoder could not embed is tried once more. False where that did not come about (see
+        ``status``).
         """
-        behind = [each for each in (self.stream.embedder, self._writer) if each is not None]
+        owner = self._source.read(lambda connection, owner: owner, None)
+        if owner is None:
+            return True
         started, done = time.monotonic(), True
+        if not self.is_read_only:
+            self.stream.embedder.try_again(owner)
         with ExitStack() as stack:
-            for each in behind:
-                stack.enter_context(each.hurried())
+            for each in self._behind:
+                stack.enter_context(each.hurried(owner))
             self._wake()
-            for each in behind:
+            for each in self._behind:
                 left = None if timeout_s is None else max(0.0, timeout_s - time.monotonic() + started)
-                done = each.wait(left) and done
+                done = each.wait(owner, left) and done
         status = self.status()
         return done and not status.unembedded and not status.unread
 
@@ -289,7 +271,7 @@ class ConversationMemory(Memory):
 
         Parameters
         ----------
-        turn : the id of one, or several.
+        turn : the id of one, or several; of these, what has gone already is not counted.
         session : all of a conversation.
         user : with True everything of this user, who is unknown afterwards.
         matching : the turns that hold these words one after another, as whole words, whatever their case and accents:
@@ -299,7 +281,7 @@ class ConversationMemory(Memory):
 
         Raises
         ------
-        InputError : nothing says what to forget, or more than one thing does; an id is not of this memory.
+        InputError : nothing says what to forget, or more than one thing does; no id is of this memory.
         """
         for name, flag in (("user", user), ("dry_run", dry_run), ("purge", purge)):
             check_flag(name, flag)
@@ -316,9 +298,8 @@ class ConversationMemory(Memory):
             return stored.ids(connection, owner) if user else forgetting.in_session(connection, owner, str(session))
 
         gone = self._forget(find, dry_run)
-        missing = sorted(set(wanted) - set(gone.turns))
-        if missing and not gone.turns:
-            raise InputError(f"no turn of this memory has the id {missing[0]}. See them with: carrel memory list")
+        if wanted and not gone.turns:
+            raise InputError(f"no turn of this memory has the id {min(wanted)}. See them with: carrel memory list")
         if purge and not dry_run:
             self.purge()
         return gone
@@ -333,7 +314,15 @@ class ConversationMemory(Memory):
             return self._source.read(plan, Forgotten(planned=True))
         with self.stream.embedder.writing, self.stream.store.write() as connection:
             owner = stored.find_owner(connection, self.tenant, self.user)
-            return Forgotten() if owner is None else forgetting.forget(connection, owner, find(connection, owner))
+            if owner is None:
+                return Forgotten()
+            gone = forgetting.forget(connection, owner, find(connection, owner))
+        for behind in self._behind:  # whose messages may quote what is gone
+            behind.failures.pop(owner, None)
+        for turn in gone.turns:
+            self.stream.embedder.refused.get(owner, {}).pop(turn, None)
+        self._source.count()  # an index of a user who is unknown by now is dropped
+        return gone
 
     def purge(self) -> None:
         """Erase the bytes of all that was forgotten, or removed from the library, by whomever."""

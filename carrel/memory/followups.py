@@ -25,8 +25,10 @@ _LOOKED_AT = 6  # turns before
 _LONGEST_REPLY = 300  # characters more than the query
 _ABOUT = re.compile(
     r"^\W*(?:(?:and|but|or|so|ok(?:ay)?)[\s,]+)*(?:what|how) about\s+(?P<rest>.+?)[\s?.!]*$"
-    r"|^\W*(?:and|or|but)[\s,]+(?P<fragment>(?!(?:what|when|where|who|whom|whose|why|how|which|did|does|do|is|are|was|were"
-    r"|has|have|had|would|could|can|will|should)\b).+?)[\s?.!]*$",
+    r"|^\W*(?:and|or|but)[\s,]+(?P<fragment>(?!(?:what|when|where|who|whom|whose|why|how|which|please|tell|show|give|list"
+    r"|say|explain|describe|write|find|remind|remember|let|make|add|note|thanks?|thank)\b)"
+    r"(?:(?!(?:did|does|do|is|are|was|were|am|has|have|had|would|could|can|will|should|must|may i|i|you|he|she|we|they"
+    r"|i['’]\w+|\w+n['’]t)\b)[^\s.!?:;]+\s*){1,6})\??\s*$",
     re.IGNORECASE,
 )
 _BARE = re.compile(
@@ -41,12 +43,35 @@ _QUESTION_WORD = re.compile(
 )
 _LED = re.compile(r"^\W*(?:and|but|so)\b[\s,]*(?=\w)", re.IGNORECASE)
 _PERSON = re.compile(r"\b(?P<p>he|she|him|his|her|hers|himself|herself)\b", re.IGNORECASE)
-_THING = re.compile(r"\b(?:it|its|that one|this one|those|these|there|they|them|their)\b", re.IGNORECASE)
+_BE = r"is|are|was|were|be|been|will|would|has|have|had|can|could|should|might|may|isn['’]t|aren['’]t|wasn['’]t"
+_NOT_AFTER = "".join(rf"(?<!\b{word} )" for word in "is are was were be has have will can could".split())
+_THING = re.compile(
+    r"\b(?P<p>it|its|that one|this one|those|these|they|them|their"
+    rf"|{_NOT_AFTER}(?<!n['’]t )there(?!['’]s|\s+(?:{_BE}|any|a|an|no|enough|much|many)\b))\b",
+    re.IGNORECASE,
+)
+_DUMMY = re.compile(
+    r"\bwhat (?:time|day|date|year|month|season) (?:is|was) it\b"
+    r"|\bit(?:['’]s| is| was| will be| be)?(?: going to| still| really)? (?:rain|snow|hail|freez|thunder|storm)\w*\b"
+    r"|\b(?:is|was|isn['’]t|would) it (?:be )?(?:\w+ly |so |too |very )?(?:legal|illegal|possible|true|allowed"
+    r"|forbidden|ok|okay|necessary|safe|dangerous|important|hard|difficult|easy|better|best|worth|wise|time|late|early|cold|hot"
+    r"|warm|dark|cloudy|sunny|windy|normal|common|fair|rude|polite|christmas|easter|my turn|your turn)\b"
+    r"|\bit (?:takes?|took|costs?|matters?|hurts?)\b(?= (?:to|if|that|when|for|you|me|one)\b)",
+    re.IGNORECASE,
+)
+_SOMEBODY = re.compile(
+    r"\b(?:an?|every|each|any|no|some)\s+(?!of\b)[a-z]+|\b(?:some|any|every|no)(?:one|body)\b|\b(?:person|people|whoever)\b",
+    re.IGNORECASE,
+)
+_SOMETHING = re.compile(r"\b(?:the|an?|every|each|any|this|that)\s+(?!of\b)[a-z]+", re.IGNORECASE)
 _NAME = re.compile(r"\b[A-Z][\w'’-]*[a-z]\w*(?:\s+[A-Z][\w'’-]*[a-z]\w*)*")
 _RELATIVE = re.compile(
     r"\b(?:[Mm]y|[Yy]our|[Hh]is|[Hh]er|[Tt]heir|[Oo]ur|[A-Z]\w+['’]s)\s+(?:\w+\s+)?(?:sister|brother|mother|father|mom|mum|dad|wife|husband"
     r"|partner|son|daughter|friend|boss|colleague|neighbou?r|aunt|uncle|cousin|grandmother|grandfather|grandma|grandpa"
     r"|girlfriend|boyfriend|teacher|doctor)\b"
+)
+_ACTS = re.compile(
+    r"['’]s\b|,? (?:and [A-Z]|(?:is|was|has|had|will|can|could|would|did|does|told|said|got|went)\b|\w+(?:s|ed)\b)"
 )
 _PREPOSITIONS = frozenset("in at to from near on for of with by about".split())
 _PLACE = re.compile(r"\b(?:in|at|to|from|near|on|for|of)\s+(?:the\s+)?$", re.IGNORECASE)
@@ -95,8 +120,24 @@ def depends(query: str) -> bool:
     named = _names(query)
     person, thing = _PERSON.search(query), _THING.search(query)
     if person and not any(query.find(name) < person.start() for name in named) and not _RELATIVE.search(query):
+        return not _is_meant_before(query, person)
+    return thing is not None and not named and len(_content(query)) <= 3 and not _is_meant_before(query, thing)
+
+
+def _is_meant_before(query: str, pronoun: re.Match[str]) -> bool:
+    """Whether a pronoun stands for something in the query itself: "an operator ... when he", or for nothing at all."""
+    before, word = query[: pronoun.start()], pronoun["p"].lower()
+    if any(match.start() <= pronoun.start() < match.end() for match in _DUMMY.finditer(query)):
         return True
-    return bool(thing) and not named and len(_content(query)) <= 3
+    if re.search(r"\b(?:of|about|for|with|to)\s+$", before, re.IGNORECASE):
+        return False
+    if word in ("it", "its"):
+        return bool(_SOMETHING.search(before))
+    plural = word in ("they", "them", "their") and any(
+        match.group().endswith("s") and len(match.group()) > 3 and plain(match.group()) not in STOPWORDS
+        for match in WORD.finditer(before)
+    )
+    return plural or (word not in ("that one", "this one", "there") and bool(_SOMEBODY.search(before)))
 
 
 def _content(text: str) -> list[str]:
@@ -187,14 +228,19 @@ def _resolved(query: str, turns: Sequence[StoredTurn]) -> str:
     """Pronouns without anyone before them in the query, replaced by who was spoken of last."""
     person = _PERSON.search(query)
     own = _names(query)
-    if person and not any(0 <= query.find(name) < person.start() for name in own):
+    if (
+        person
+        and not any(0 <= query.find(name) < person.start() for name in own)
+        and not _is_meant_before(query, person)
+    ):
         who = _spoken_of(turns)
         if who:
             word = person["p"].lower()
             possessive = word == "his" or (word == "her" and re.match(r"\s+[a-z]", query[person.end() :]) is not None)
             shown = f"{who}'s" if possessive or word == "hers" else who
             return f"{query[: person.start()]}{shown}{query[person.end() :]}"
-    if _THING.search(query) and not own and turns:
+    thing = _THING.search(query)
+    if thing and not own and turns and not _is_meant_before(query, thing):
         topic = [word for word in _content(_last_sentence(turns[-1].text if len(turns) == 1 else _asked(turns)))][:6]
         return f"{query.rstrip('?!. ')} ({' '.join(topic)})?" if topic else query
     return query
@@ -213,6 +259,7 @@ def _spoken_of(turns: Sequence[StoredTurn]) -> str:
             for name in _names(turn.text)
             if name.lower() not in (turn.speaker.lower(), USER, ASSISTANT)
             and not _PLACE.search(turn.text[: turn.text.find(name)])
+            and not _only_begins(name, turn.text)
         ]
         if names and (not relative or turn.text.rfind(names[-1]) > relative[-1].start()):
             return names[-1]
@@ -220,6 +267,16 @@ def _spoken_of(turns: Sequence[StoredTurn]) -> str:
             found = relative[-1].group()
             return found if found[:1].isupper() and "'" in found else found[:1].lower() + found[1:]
     return ""
+
+
+def _only_begins(name: str, text: str) -> bool:
+    """Whether a word has its capital from the beginning of a sentence, as "Above" in "Above the lake."."""
+    if " " in name:
+        return False
+    places = list(re.finditer(rf"\b{re.escape(name)}\b", text))
+    begins = all(re.search(r"(?:^|[.!?:…\"“]\s*)$", text[: each.start()]) for each in places)
+    acts = any(_ACTS.match(text, each.end()) for each in places)
+    return begins and (not acts or name.endswith("ing"))
 
 
 def _written(query: str, turns: Sequence[StoredTurn], generator: Generator) -> str | None:

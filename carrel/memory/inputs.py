@@ -19,7 +19,9 @@ def checked_name(what: str, value: object) -> str:
     text = check_text(what, value)
     if not text.strip() or len(text) > _LONGEST_NAME:
         raise InputError(f"{what} is a name of 1 to {_LONGEST_NAME} characters, not {value!r:.100}")
-    return well_formed(text)
+    if well_formed(text) != text:  # two of them would become one
+        raise InputError(f"{what} has characters that are no text (lone surrogates): {value!r:.100}")
+    return text
 
 
 def checked_utterance(said: Utterance | str) -> Utterance:

@@ -66,10 +66,18 @@ def subject_key(subject: str) -> str:
 
 
 def of_turns(connection: Connection, owner: Owner, turns: Iterable[int]) -> list[int]:
-    """Ids of the notes that were written from any of these turns."""
+    """Ids of the notes that were written from any of these turns, or of what was read together with one of them.
+
+    Who writes a fact of one turn has read the whole stretch, and may have put into it what another turn says; a
+    stretch is what its summary is of.
+    """
+    stretch = (
+        "SELECT other.turn_id FROM memory_note_turns other WHERE other.note_id IN"
+        " (SELECT note_id FROM memory_note_turns WHERE turn_id IN (SELECT value FROM json_each(?)))"
+    )
     query = (
         "SELECT DISTINCT n.id FROM memory_note_turns l JOIN memory_notes n ON n.id=l.note_id"
-        " WHERE n.user_id=? AND l.turn_id IN (SELECT value FROM json_each(?)) ORDER BY n.id"
+        f" WHERE n.user_id=? AND l.turn_id IN ({stretch}) ORDER BY n.id"
     )
     return [row[0] for row in connection.exec_driver_sql(query, (owner.id, json.dumps(list(turns))))]
 
@@ -118,7 +126,13 @@ def unread(connection: Connection, owner: Owner, turns: Iterable[int] | None = N
     return int(connection.exec_driver_sql(query, (owner.id, json.dumps(list(turns)))).scalar_one())
 
 
-def mark_read(connection: Connection, owner: Owner, turns: Iterable[int]) -> None:
-    """Say that a generator has read these turns."""
-    statement = "UPDATE memory_turns SET noted=1 WHERE +user_id=? AND id IN (SELECT value FROM json_each(?))"
-    connection.exec_driver_sql(statement, (owner.id, json.dumps(list(turns))))
+def mark_read(connection: Connection, owner: Owner, turns: Iterable[int], *, refused: bool = False) -> None:
+    """Say that a generator has read these turns, or gave no notes of them however it was asked."""
+    statement = "UPDATE memory_turns SET noted=? WHERE +user_id=? AND id IN (SELECT value FROM json_each(?))"
+    connection.exec_driver_sql(statement, (2 if refused else 1, owner.id, json.dumps(list(turns))))
+
+
+def refused(connection: Connection, owner: Owner) -> int:
+    """Of how many turns a generator gave no notes however it was asked."""
+    query = "SELECT count(*) FROM memory_turns WHERE user_id=? AND noted=2"
+    return int(connection.exec_driver_sql(query, (owner.id,)).scalar_one())

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -42,7 +44,9 @@ class MemoryStream:
         self.embedder = Embedder(store, encoder)
         self.has_tables = False
         self._lock = threading.Lock()
-        self._writers: dict[int, NoteWriter] = {}
+        self._writers: weakref.WeakValueDictionary[int, NoteWriter] = weakref.WeakValueDictionary()
+        store.before_closing.append(self._stop_writers)
+        self._reading: weakref.WeakValueDictionary[Owner, threading.Lock] = weakref.WeakValueDictionary()
         self._indexes: OrderedDict[int, TurnIndex] = OrderedDict()
 
     def index(self, connection: Connection, owner: Owner) -> TurnIndex:
@@ -59,14 +63,35 @@ class MemoryStream:
         return found
 
     def writer(self, generator: Generator) -> NoteWriter:
-        """What has this generator write notes; the store stops it when it closes."""
+        """What has this generator write notes, as long as a memory has it; the store stops it when it closes."""
         from carrel.memory.writing import NoteWriter
 
         with self._lock:
-            if id(generator) not in self._writers:
-                self._writers[id(generator)] = NoteWriter(self, generator)
-                self.store.before_closing.append(self._writers[id(generator)].stop)
-            return self._writers[id(generator)]
+            found = self._writers.get(id(generator))  # which it holds, so that no other can have its number
+            if found is None:
+                found = self._writers[id(generator)] = NoteWriter(self, generator)
+            return found
+
+    def _stop_writers(self) -> None:
+        for writer in list(self._writers.values()):
+            writer.stop()
+
+    def forget_index(self, tenant: str, user: str) -> None:
+        """Drop the index of a user who is unknown by now."""
+        with self._lock:
+            for id, index in list(self._indexes.items()):  # noqa: A001
+                if (index.owner.tenant, index.owner.user) == (tenant, user):
+                    del self._indexes[id]
+
+    @contextmanager
+    def reading(self, owner: Owner) -> Iterator[None]:
+        """While the block runs, no other generator reads what this user said."""
+        with self._lock:
+            lock = self._reading.get(owner)
+            if lock is None:
+                lock = self._reading[owner] = threading.Lock()
+        with lock:
+            yield
 
     @property
     def index_bytes(self) -> int:
@@ -105,6 +130,8 @@ class UserTurns:
             if not self.stream.has_tables:
                 return nothing
             owner = stored.find_owner(connection, self.tenant, self.user, made=True)
+            if owner is None:
+                self.stream.forget_index(self.tenant, self.user)
             return nothing if owner is None else call(connection, owner)
 
     def search(

@@ -45,7 +45,7 @@ turns = Table(
     Column("text", Text, nullable=False),
     Column("said_at", Float, nullable=False),
     Column("importance", Float, nullable=False),
-    Column("noted", Integer, nullable=False),  # 1 once a generator has read it for notes
+    Column("noted", Integer, nullable=False),  # 1 once a generator has read it for notes, 2 where it gave none
     Index("memory_turns_by_user", "user_id"),
     Index("memory_turns_by_time", "user_id", "said_at"),
     Index("memory_turns_by_session", "user_id", "session", "said_at"),

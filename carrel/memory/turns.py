@@ -208,8 +208,31 @@ def pending_count(connection: Connection, owner: Owner, encoder: int | None) -> 
     return int(connection.exec_driver_sql(f"SELECT count(*) {_PENDING}", values).scalar_one())
 
 
-def insert_vectors(connection: Connection, owner: Owner, encoder: int, of: Sequence[int], vectors: Vectors) -> None:
-    """Write vectors, one for each turn that is still there, in the ascending order of ``pending``."""
+_REFUSED = (
+    "FROM memory_turns t WHERE t.user_id=?1 AND t.id <="
+    " (SELECT up_to FROM memory_embedded WHERE user_id=?1 AND encoder_id=?2)"
+    " AND NOT EXISTS (SELECT 1 FROM memory_vectors v WHERE v.turn_id=t.id AND v.encoder_id=?2)"
+)
+
+
+def refused(connection: Connection, owner: Owner, encoder: int | None) -> list[int]:
+    """Ids of the turns that the encoder could not embed, ascending."""
+    values = (owner.id, -1 if encoder is None else encoder)
+    return [row[0] for row in connection.exec_driver_sql(f"SELECT t.id {_REFUSED} ORDER BY t.id", values)]
+
+
+def retry_refused(connection: Connection, owner: Owner, encoder: int) -> None:
+    """Have the turns that the encoder could not embed tried once more."""
+    first = connection.exec_driver_sql(f"SELECT min(t.id) {_REFUSED}", (owner.id, encoder)).scalar()
+    if first is not None:
+        statement = "UPDATE memory_embedded SET up_to=? WHERE user_id=? AND encoder_id=?"
+        connection.exec_driver_sql(statement, (first - 1, owner.id, encoder))
+
+
+def insert_vectors(
+    connection: Connection, owner: Owner, encoder: int, of: Sequence[int], vectors: Vectors, up_to: int
+) -> None:
+    """Write vectors, one for each turn that is still there; every turn until ``up_to`` has been tried."""
     revision = advance(connection, owner)
     rows = [
         (revision, encoder, np.ascontiguousarray(vector, "<f4").tobytes(), owner.id, turn)
@@ -219,9 +242,10 @@ def insert_vectors(connection: Connection, owner: Owner, encoder: int, of: Seque
         "INSERT OR REPLACE INTO memory_vectors (user_id, revision, encoder_id, turn_id, vector)"
         " SELECT user_id, ?, ?, id, ? FROM memory_turns WHERE user_id=? AND id=?"
     )
-    connection.exec_driver_sql(statement, rows)
+    if rows:
+        connection.exec_driver_sql(statement, rows)
     mark = "INSERT INTO memory_embedded (user_id, encoder_id, up_to) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET up_to="
-    connection.exec_driver_sql(f"{mark}max(up_to, excluded.up_to)", (owner.id, encoder, of[-1]))
+    connection.exec_driver_sql(f"{mark}max(up_to, excluded.up_to)", (owner.id, encoder, up_to))
 
 
 def drop_outdated_vectors(connection: Connection, owner: Owner, encoder: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -12,12 +12,12 @@ from sqlalchemy import Connection
 
 from carrel.agents.schemas import checked, strict
 from carrel.agents.signatures import loaded
-from carrel.errors import MalformedReplyError
+from carrel.errors import ContextOverflowError, MalformedReplyError, RefusalError
 from carrel.generation import replies
 from carrel.memory import notes as noted
 from carrel.memory.background import Background
 from carrel.memory.base import Note, StoredTurn
-from carrel.memory.forgetting import plain_words
+from carrel.memory.stated import is_told, stating, words_of
 from carrel.memory.turns import Owner
 from carrel.types import Passage, Prompt
 
@@ -66,8 +66,10 @@ SCHEMA: Mapping[str, Any] = {
 class NoteWriter(Background):
     """Has a generator read what was said, a stretch at a time, and keeps what it writes with the turns it is from.
 
-    A fact whose quotation does not stand in its turn is dropped. Of the facts of a subject the latest holds; the older
-    ones are its history. What is forgotten takes its notes along, and the turns that are left are read again.
+    A fact whose quotation does not stand in its turn, or that has a name or a number which nobody said, is dropped. Of
+    the facts of a subject the latest holds; the older ones are its history. What is forgotten takes along all notes
+    of the stretch that it was read in, and the turns that are left of that are read again. A turn of which the
+    generator gives no notes however it is asked is put aside, so that it holds up no other.
 
     Reference: Liang et al., "SCM", arXiv 2304.13343 (memory summaries).
     """
@@ -77,21 +79,38 @@ class NoteWriter(Background):
     def __init__(self, stream: MemoryStream, generator: Generator) -> None:
         super().__init__(stream.store)
         self.stream, self.generator = stream, generator
+        self._is_able = False  # it has given notes as asked for
+        self._observed: dict[tuple[Owner, str], float] = {}
+
+    def observed(self, owner: Owner, sessions: Iterable[str]) -> None:
+        """Say that somebody speaks in these conversations now, of whatever time it is told: they have not ended."""
+        for session in sessions:
+            self._observed[owner, session] = time.monotonic()
+        self.wake(owner)
 
     def work(self, owner: Owner) -> bool:
         """Have a stretch read; True when none is left to be read."""
-        with self.store.read() as connection:
-            stretch = unread_stretch(connection, owner, whole=self.is_hurried)
-        if not stretch:
-            return True
-        stretch = self._fitting(stretch)
-        written = self._written(stretch)
-        with self.stream.embedder.writing, self.store.write() as connection:
-            ids = [turn.id for turn in stretch]
-            if noted.unread(connection, owner, ids) == len(ids):  # else another process has read them, or they are gone
-                noted.insert(connection, owner, written)
-                noted.mark_read(connection, owner, ids)
+        with self.stream.reading(owner):  # else two generators would read the same
+            with self.store.read() as connection:
+                stretch = unread_stretch(
+                    connection, owner, whole=self.is_hurried(owner), going_on=self._going_on(owner)
+                )
+            if not stretch:
+                return True
+            stretch = self._fitting(stretch)
+            stretch, written = self._written(stretch)
+            with self.stream.embedder.writing, self.store.write() as connection:
+                ids = [turn.id for turn in stretch]
+                if noted.unread(connection, owner, ids) == len(ids):  # else another process has read them
+                    noted.remove(connection, owner, noted.of_turns(connection, owner, ids))
+                    noted.insert(connection, owner, written or ())
+                    noted.mark_read(connection, owner, ids, refused=written is None)
         return False
+
+    def _going_on(self, owner: Owner) -> set[str]:
+        after = time.monotonic() - ENDED_AFTER_S
+        self._observed = {key: when for key, when in self._observed.items() if when > after}
+        return {session for of, session in self._observed if of == owner}
 
     def _fitting(self, stretch: list[StoredTurn]) -> list[StoredTurn]:
         """As much of the stretch as the generator's window holds; one turn at least, cut if it must be."""
@@ -103,26 +122,46 @@ class NoteWriter(Background):
             stretch = stretch[: len(stretch) // 2]
         return stretch
 
-    def _written(self, stretch: Sequence[StoredTurn]) -> list[Note]:
+    def _written(self, stretch: list[StoredTurn]) -> tuple[list[StoredTurn], list[Note] | None]:
+        """Of how much of a stretch there are notes, and these; None of a single turn that the generator refuses.
+
+        Raises
+        ------
+        MalformedReplyError, RefusalError : it gives no notes of anything.
+        """
+        while True:
+            try:
+                found = self._asked(stretch)
+            except (MalformedReplyError, RefusalError, ContextOverflowError):
+                if len(stretch) > 1:
+                    stretch = stretch[: len(stretch) // 2]
+                    continue
+                if not self._is_able:
+                    self._asked([StoredTurn(0, "", "Ann", "I live in Rome.", 0.0)])
+                found = None
+            self._is_able = True
+            return stretch, found
+
+    def _asked(self, stretch: Sequence[StoredTurn]) -> list[Note]:
         prompt = prompt_of(stretch)
         try:
-            reply = replies.complete(self.generator, prompt).text
-            return read_notes(reply, stretch)
+            return read_notes(replies.complete(self.generator, prompt).text, stretch)
         except MalformedReplyError:  # of a server that holds no model to a schema, or a model that was not held to it
-            reply = replies.complete(self.generator, replace(prompt, schema=None)).text
-            return read_notes(reply, stretch)
+            return read_notes(replies.complete(self.generator, replace(prompt, schema=None)).text, stretch)
 
 
-def unread_stretch(connection: Connection, owner: Owner, *, whole: bool, now: float | None = None) -> list[StoredTurn]:
+def unread_stretch(
+    connection: Connection, owner: Owner, *, whole: bool, now: float | None = None, going_on: Container[str] = ()
+) -> list[StoredTurn]:
     """The first turns of a conversation that no generator has read, enough of them, or all of one that has ended.
 
     Parameters
     ----------
-    whole : take what there is, however little.
+    whole : take what there is, however little. going_on : sessions that have not ended.
     """
     ended = (time.time() if now is None else now) - ENDED_AFTER_S
     for session, count, last in noted.unread_sessions(connection, owner):
-        if whole or count >= STRETCH_TURNS or last < ended:
+        if whole or count >= STRETCH_TURNS or (last < ended and session not in going_on):
             return noted.unread_turns(connection, owner, session, STRETCH_TURNS)
     return []
 
@@ -155,20 +194,17 @@ def read_notes(reply: str, stretch: Sequence[StoredTurn]) -> list[Note]:
     text = reply.strip().removeprefix("```json").removeprefix("```").removesuffix("```")
     try:
         found = checked(loaded(text), SCHEMA, "the notes")
-    except ValueError as error:
-        raise MalformedReplyError(f"the notes of a conversation are not as asked for: {error}") from error
+    except ValueError as error:  # which quotes the reply
+        raise MalformedReplyError(
+            "the notes of a conversation are not as asked for: an object with a summary and facts"
+        ) from error
     ids, last = tuple(turn.id for turn in stretch), max(turn.said_at for turn in stretch)
     notes = [Note(0, stretch[0].session, "summary", " ".join(found["summary"].split()), ids, last)]
+    known = words_of(stretch)
     for fact in found["facts"]:
-        turn = _stating(fact["quote"], fact["turn"], stretch)
-        if turn is not None and fact["fact"].strip():
+        turn = stating(fact["quote"], fact["turn"], stretch)
+        if turn is not None and fact["fact"].strip() and is_told(fact["fact"], known):
             subject, words = (" ".join(fact[name].split()) for name in ("subject", "fact"))
-            notes.append(Note(0, turn.session, "fact", words, (turn.id,), turn.said_at, subject))
+            of = (turn.id,) if notes[0].text else ids  # a summary tells what was read together
+            notes.append(Note(0, turn.session, "fact", words, of, turn.said_at, subject))
     return [note for note in notes if note.text]
-
-
-def _stating(quote: str, number: int, stretch: Sequence[StoredTurn]) -> StoredTurn | None:
-    """The turn in which a quotation stands; the one that was named is looked at first."""
-    named = [stretch[number - 1]] if 1 <= number <= len(stretch) else []
-    words = plain_words(quote)
-    return next((turn for turn in (*named, *stretch) if words in plain_words(turn.text) and words != " "), None)

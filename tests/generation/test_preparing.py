@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import carrel
-from carrel.errors import InputError, StoreReadOnlyError
+from carrel.errors import InputError, RateLimitError, StoreReadOnlyError
 from carrel.generation.preparing import MEMORY_SHARE
 from carrel.memory.base import Memory, Recollection, StoredTurn
 from carrel.testing import FakeGenerator, HashEncoder, WordTokenizer
@@ -69,6 +69,25 @@ def test_what_is_looked_for_is_the_whole_question(library) -> None:
     assert (answer.question, generator.prompts[0].question) == ("And to 5?", memory.rewritten)
     assert memory.said == [("user", "And to 5?"), ("assistant", "At 3.")]
     assert "asked as: When does the ferry to island 5 leave?" in answer.ledger.entries[0].reason
+
+
+def test_a_generator_that_has_the_last_turns_is_asked_as_it_was_said(library) -> None:
+    """A rewriting may go wrong: it serves the search alone."""
+    generator = FakeGenerator("At 3.")
+    memory = Planned(rewritten="When does the ferry to island 5 leave?", recent=(Turn("user", "When does it leave?"),))
+    answer = library.ask("And to 5?", generator=generator, memory=memory, limit=1)
+    assert answer.context.passages[0].document_id == "f5" and generator.prompts[0].question == "And to 5?"
+
+
+def test_a_question_without_an_answer_is_kept(library) -> None:
+    def fails(prompt: Prompt) -> str:
+        raise RateLimitError("too many")
+
+    for asking in (library.ask, lambda *words, **options: list(library.stream(*words, **options))):
+        memory = Planned()
+        with pytest.raises(RateLimitError):
+            asking("When does it leave?", generator=FakeGenerator(fails), memory=memory)
+        assert memory.said == [("user", "When does it leave?")]
 
 
 def test_nothing_is_kept_unless_wanted(library) -> None:

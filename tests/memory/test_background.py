@@ -47,8 +47,46 @@ def test_no_call_is_lost(counting: Counting) -> None:
         with counting.lock:
             counting.left += 1
         counting.wake(ANN)
-    assert counting.wait(10)
+    assert counting.wait(ANN, 10)
     assert counting.done == 300
+
+
+class Shared(Background):
+    """Batches of several users, in the order in which they were done; those of one fail."""
+
+    name = "shared"
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(store)
+        self.left: dict[Owner, int] = {}
+        self.done: list[str] = []
+
+    def work(self, owner: Owner) -> bool:
+        if owner.user == "failing":
+            self.done.append("x")
+            raise RuntimeError("no")
+        time.sleep(0.002)
+        self.left[owner] -= 1
+        self.done.append(owner.user)
+        return not self.left[owner]
+
+
+def test_users_take_turns_and_a_failing_one_holds_up_no_other(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(background, "_TRIES_AFTER_S", (5.0, 5.0))
+    store = Store(tmp_path)
+    behind = Shared(store)
+    many, few, bad = (Owner(id, "local", name) for id, name in ((1, "many"), (2, "few"), (3, "failing")))
+    behind.left = {many: 500, few: 3}
+    behind.wake(bad)
+    behind.wake(many)
+    behind.wake(few)
+    began = time.monotonic()
+    assert behind.wait(few, 10) and time.monotonic() - began < 2.0
+    assert behind.done.count("many") < 100 and behind.done.count("x") == 1
+    assert list(behind.failures) == [bad]
+    assert behind.wait(bad, 10) and behind.done.count("x") == 3  # who waits is not put off
+    behind.stop()
+    store.close()
 
 
 def test_the_thread_ends_without_work_and_begins_again(counting: Counting, monkeypatch) -> None:
@@ -56,7 +94,7 @@ def test_the_thread_ends_without_work_and_begins_again(counting: Counting, monke
     for number in (1, 2):
         counting.left = 1
         counting.wake(ANN)
-        assert counting.wait(10)
+        assert counting.wait(ANN, 10)
         until = time.monotonic() + 10
         while counting._thread is not None and time.monotonic() < until:
             time.sleep(0.005)
@@ -67,14 +105,14 @@ def test_the_thread_ends_without_work_and_begins_again(counting: Counting, monke
 def test_what_is_stopped_goes_on_when_it_is_called_again(counting: Counting) -> None:
     counting.left = 10**9
     counting.wake(ANN)
-    assert not counting.wait(0.05)
+    assert not counting.wait(ANN, 0.05)
     counting.stop()
     before = counting.done
     time.sleep(0.05)
     assert counting.done == before < 10**9
     counting.left = 3
     counting.wake(ANN)
-    assert counting.wait(10)
+    assert counting.wait(ANN, 10)
     assert counting.done == before + 3
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pytest
@@ -137,11 +138,54 @@ def test_a_text_that_cannot_be_embedded_holds_up_no_other(make, monkeypatch) -> 
         assert memory.flush(10) and memory.status().unembedded == 0
         failure = memory.status().failure
         assert "2 turns could not be embedded" in failure and "turn 2: no such token" in failure
+        assert memory.status().refused == 2
         assert "A poison here." in memory.in_session("new").recall("What was here?").text  # by its words
         vectors = memory._source.vectors([1, 2, 3])
-        assert not vectors[1].any() and vectors[0].any() and vectors[2].any()
+        assert np.isnan(vectors[1]).all() and vectors[0].any() and vectors[2].any()
         memory.observe("boat")
         assert memory.flush(10) and memory._source.vectors([6]).any()
+        memory.forget(matching="a poison")
+        assert memory.status().refused == 1 and "turn 2" not in memory.status().failure
+        memory.forget(user=True)
+        assert memory.status().failure == ""
+
+
+def test_what_failed_once_is_tried_again_by_whoever_opens_it(make, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(background, "_TRIES_AFTER_S", (0.01, 0.01))
+    with make(tmp_path, encoder=Choosy(32)) as memory:
+        memory.observe_many(["goat", "A poison here.", "lamp"])
+        assert memory.flush(10) and memory.status().refused == 1
+    with make(tmp_path, encoder=Choosy(32)) as memory:  # and another process knows of it
+        assert memory.status().refused == 1 and "1 turn could not be embedded" in memory.status().failure
+    with make(tmp_path) as memory:  # the same model, which can by now
+        assert memory.status().refused == 1
+        assert memory.flush(10) and memory.status().refused == 0
+        assert memory._source.vectors([1, 2, 3]).any(axis=1).all()
+
+
+class Flaky(HashEncoder):
+    """Fails now and then, or cannot be reached."""
+
+    fails: Iterator[Exception | None] = iter(())
+
+    def encode_texts(self, texts: Sequence[str]) -> Vectors:
+        if (failure := next(self.fails, None)) is not None:
+            raise failure
+        return super().encode_texts(texts)
+
+
+def test_what_may_pass_gives_up_no_turn(make, monkeypatch) -> None:
+    monkeypatch.setattr(background, "_TRIES_AFTER_S", (0.01, 0.01))
+    encoder = Flaky(32)
+    with make(encoder=encoder) as memory:
+        encoder.fails = iter([RuntimeError("busy")] * 4)  # of the batch twice, of the turn twice
+        memory.observe("goat")
+        assert memory.flush(10) and memory._source.vectors([1]).any() and not memory.status().refused
+        encoder.fails = itertools.repeat(TimeoutError("no answer"))
+        memory.observe("lamp")
+        assert not memory.flush(10) and memory.status().unembedded == 1 and not memory.status().refused
+        encoder.fails = iter(())
+        assert memory.flush(10) and memory._source.vectors([2]).any()
 
 
 def test_where_the_encoder_fails_no_text_is_given_up(make, monkeypatch) -> None:

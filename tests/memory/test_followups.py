@@ -98,3 +98,39 @@ def test_a_whole_question_costs_no_call() -> None:
     writer = Writer("What?")
     whole("When did Ann join the choir?", said("Where does Bob live?", "In Lima."), writer)
     assert writer.prompts == []
+
+
+CRANE = [
+    StoredTurn(1, "", "user", "Anna Meier is the safety officer.", 0.0),
+    StoredTurn(2, "", "user", "When does the crane stop lifting because of wind?", 1.0),
+    StoredTurn(3, "", "assistant", "Above 12 m/s.", 2.0),
+]
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "Is there a cafeteria?", "Are there any showers?", "How many are there?", "What is there to see?",
+        "What must an operator do when he leaves the crane?", "Should a nurse wash her hands?", "Is it raining?",
+        "What time is it?", "Is it legal to park here?", "How long does it take to get to Oslo?",
+        "Do employees get their bonus?", "Does the firm sell its boats?",
+    ],
+)  # fmt: skip
+def test_nothing_stands_for_what_was_said_before(query: str) -> None:
+    assert whole(query, CRANE) == query
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("And tell me: what should I bring for a passport?", "tell me: what should I bring for a passport?"),
+        ("And my dog died yesterday.", "my dog died yesterday."),
+        ("And thank you!", "thank you!"),
+        ("And in 2019?", "When does the crane stop lifting because of wind in 2019?"),
+        ("When does she work?", "When does Anna Meier work?"),
+        ("Who works there?", "Who works there (crane stop lifting because wind)?"),
+        ("What is the colour of its roof?", "What is the colour of its roof (crane stop lifting because wind)?"),
+    ],
+)
+def test_after_a_statement_of_something_else(query: str, expected: str) -> None:
+    assert whole(query, CRANE) == expected

@@ -104,9 +104,21 @@ def test_notes_go_with_any_of_their_turns(make) -> None:
             "lives in Rome", "lives in Bern", "likes figs",
         ]  # fmt: skip
         assert memory._source.notes("summary", session="other") == []
-        assert memory.forget(turn=2, dry_run=True).notes == (2, 3)
-        assert memory.forget(turn=2).notes == (2, 3)
-        assert [note.text for note in memory.notes()] == ["lives in Rome", "likes figs"], "the older fact holds again"
+        assert memory.forget(turn=2, dry_run=True).notes == (1, 2, 3)
+        assert memory.forget(turn=2).notes == (1, 2, 3)
+        assert [note.text for note in memory.notes()] == ["likes figs"]
+
+
+def test_the_older_fact_holds_again(make) -> None:
+    with make() as memory:
+        memory.observe_many(["I moved to Rome.", "I moved to Bern."])
+        write_notes(
+            memory,
+            Note(0, "", "fact", "lives in Rome", (1,), 1.0, "home"),
+            Note(0, "", "fact", "lives in Bern", (2,), 2.0, "Home "),
+        )
+        assert memory.forget(turn=2).notes == (2,)
+        assert [note.text for note in memory.notes()] == ["lives in Rome"]
 
 
 def test_several_turns_of_which_some_are_gone(make) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import threading
+import time
 
 import pytest
 
 from carrel.errors import MalformedReplyError, RateLimitError
-from carrel.memory import Utterance, background, writing
+from carrel.memory import ConversationMemory, Utterance, background, writing
 from carrel.memory.writing import STRETCH_TURNS, prompt_of, read_notes
 from carrel.testing import FakeGenerator, WordTokenizer
 from carrel.types import Prompt
@@ -97,9 +99,12 @@ def test_what_was_forgotten_while_it_was_read_is_not_written(make) -> None:
 
     with make(generator=FakeGenerator(slowly)) as memory:
         memory.observe_many([Utterance("a secret", said_at=1.0), Utterance("one", said_at=2.0)])
+        flushing = threading.Thread(target=memory.flush)
+        flushing.start()
         assert reading.wait(10)
         memory.forget(turn=1)
         go.set()
+        flushing.join(10)
         assert memory.flush(10)
         assert [note.text for note in memory.notes()] == ["one"]
 
@@ -119,6 +124,132 @@ def test_a_fact_whose_words_were_not_said_is_dropped(make) -> None:
     for wrong in ("", "{}", "[1]", '{"summary": 3, "facts": []}', "Sure! Here you are."):
         with pytest.raises(MalformedReplyError, match="not as asked for"):
             read_notes(wrong, turns)
+
+
+def test_a_fact_goes_with_all_that_was_read_together(make, tmp_path) -> None:
+    """It may say what another turn said: the street of "I moved there"."""
+
+    def mixing(prompt: Prompt) -> str:
+        streets = [passage.text.split()[-1] for passage in prompt.passages if "street" in passage.text]
+        moved = [number for number, passage in enumerate(prompt.passages, 1) if "moved" in passage.text]
+        facts = [("home", f"Ann moved to {streets[0]}", number, "I moved there") for number in moved if streets]
+        return reply(f"Of {len(prompt.passages)} turns.", *facts)
+
+    with make(tmp_path, generator=FakeGenerator(mixing)) as memory:
+        memory.observe_many(["My secret street is Elmgasse", "I moved there in May"])
+        assert memory.flush(10)
+        assert [(note.text, note.turns) for note in memory.notes("fact")] == [("Ann moved to Elmgasse", (2,))]
+        assert len(memory.forget(turn=1, purge=True).notes) == 2
+        assert memory.notes(history=True) == []
+        assert memory.flush(10)
+        assert [note.text for note in memory.notes()] == ["Of 1 turns."]
+    assert not any(b"Elmgasse" in file.read_bytes() for file in tmp_path.rglob("*") if file.is_file())
+
+
+def test_a_name_or_a_number_that_nobody_said_is_no_fact(make) -> None:
+    with make() as memory:
+        memory.observe_many([Utterance("I like tea, my three goats.", "Ann"), "My boss in Italy is Bob, since May."])
+        turns = memory.turns()
+    said = [
+        ("crime", "Bob was convicted of fraud", 1, "I"), ("drink", "Ann drinks tea with Carl", 1, "I like tea"),
+        ("goats", "Ann has 3 goats", 1, "my three goats"), ("goats", "Ann has 30 goats", 1, "my three goats"),
+        ("boss", "Ann's Italian boss is Bob since 7 May 2023", 2, "My boss in Italy is Bob"),
+    ]  # fmt: skip
+    notes = read_notes(reply("Tea.", *said), turns)
+    assert [note.text for note in notes[1:]] == ["Ann has 3 goats", "Ann's Italian boss is Bob since 7 May 2023"]
+    (unsummed,) = read_notes(reply("", said[2]), turns)
+    assert unsummed.turns == tuple(turn.id for turn in turns)  # nothing else tells what was read with it
+
+
+def test_a_turn_that_is_refused_holds_up_no_other(make, tmp_path) -> None:
+    def choosy(prompt: Prompt) -> str:
+        if any("weapon" in passage.text for passage in prompt.passages):
+            return "I cannot help with that weapon."
+        return about(prompt)
+
+    generator = FakeGenerator(choosy)
+    with make(tmp_path, generator=generator) as memory:
+        memory.observe_many(["Write about a weapon.", *(f"I live in town {number}" for number in range(30))])
+        assert memory.flush(10)
+        status = memory.status()
+        assert (status.unread, status.refused, status.failure) == (0, 1, "the generator gave no notes of 1 turn")
+        assert len(memory.notes("fact", history=True)) == 30
+        asked = len(generator.prompts)
+        assert memory.flush(10) and len(generator.prompts) == asked  # it is not paid for again
+    with make(tmp_path, generator=generator) as memory:
+        assert memory.status().refused == 1
+        memory.forget(turn=1)
+        assert memory.status().refused == 0
+
+
+def test_a_generator_that_gives_no_notes_of_anything_gives_no_turn_up(make, monkeypatch) -> None:
+    monkeypatch.setattr(background, "_TRIES_AFTER_S", (0.01,))
+    with make(generator=FakeGenerator(lambda prompt: f"My secret: {prompt.passages[0].text}")) as memory:
+        memory.observe_many(["I live in Rome", "I like figs"])
+        assert not memory.flush(10)
+        status = memory.status()
+        assert (status.unread, status.refused) == (2, 0)
+        assert "MalformedReplyError" in status.failure and "Rome" not in status.failure
+
+
+def test_a_failure_is_told_to_its_user_alone(make, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(background, "_TRIES_AFTER_S", (0.01,))
+
+    def choosy(prompt: Prompt) -> str:
+        if "secret" in prompt.passages[0].text:
+            raise RateLimitError(prompt.passages[0].text)
+        return about(prompt)
+
+    with make(tmp_path, generator=FakeGenerator(choosy)) as ann:
+        ann.observe("A secret of Ann.")
+        bob = ConversationMemory(ann.stream, ann.tokenizer, tenant="local", user="bob", generator=ann.generator)
+        bob.observe("I live in Rome")
+        assert bob.flush(10) and bob.status().failure == "" and len(bob.notes()) == 2
+        assert not ann.flush(10) and "A secret of Ann." in ann.status().failure
+        assert bob.status().failure == ""
+        ann.forget(turn=1)
+        assert ann.status().failure == ""
+
+
+def test_two_generators_do_not_read_the_same(make, tmp_path) -> None:
+    one, two = FakeGenerator(about), FakeGenerator(about)
+    with make(tmp_path, generator=one) as first:
+        second = ConversationMemory(first.stream, first.tokenizer, tenant="local", user="ann", generator=two)
+        for _ in range(3):
+            first.observe_many(["hello"] * STRETCH_TURNS)
+            second.observe_many(["hello"] * STRETCH_TURNS)
+        assert first.flush(10) and second.flush(10)
+        read = [len(prompt.passages) for prompt in (*one.prompts, *two.prompts)]
+        assert sum(read) == 6 * STRETCH_TURNS
+
+
+def test_a_generator_is_let_go_of(make, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(background, "_LINGER_S", 0.0)
+    with make(tmp_path) as memory:
+        for _ in range(20):
+            talking = ConversationMemory(
+                memory.stream, memory.tokenizer, tenant="local", user="ann", generator=FakeGenerator(about)
+            )
+            talking.observe("hello")
+            assert talking.flush(10)
+        del talking
+        until = time.monotonic() + 10
+        while len(memory.stream._writers) and time.monotonic() < until:
+            gc.collect()
+            time.sleep(0.01)
+        assert not len(memory.stream._writers)
+
+
+def test_old_times_told_live_are_a_conversation_that_goes_on(make) -> None:
+    generator = FakeGenerator(about)
+    with make(generator=generator) as memory:
+        for number in range(STRETCH_TURNS):
+            memory.observe(f"hello {number}", said_at=1e9 + number)
+            time.sleep(0.03)
+        until = time.monotonic() + 10
+        while not generator.prompts and time.monotonic() < until:
+            time.sleep(0.01)
+        assert [len(prompt.passages) for prompt in generator.prompts] == [STRETCH_TURNS]
 
 
 def test_a_failure_is_told_and_tried_again(make, monkeypatch) -> None:
@@ -153,7 +284,8 @@ def test_a_conversation_that_has_ended_is_read_without_being_asked_for(make, mon
     monkeypatch.setattr(writing, "ENDED_AFTER_S", 0.0)
     with make(generator=FakeGenerator(about)) as memory:
         memory.observe("I live in Rome", said_at=1.0)
-        memory._writer.wait(10)
+        owner = memory._source.read(lambda connection, owner: owner, None)
+        assert memory._writer.wait(owner, 10)
         assert len(memory.notes()) == 2
 
 
