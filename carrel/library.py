@@ -29,6 +29,8 @@ from carrel.types import (
 )
 
 if TYPE_CHECKING:
+    from datetime import tzinfo
+
     from typing_extensions import Unpack
 
     from carrel.agents.tools import Notes, Tool
@@ -306,19 +308,24 @@ class Library:
 
         return prepare(self, self._pipeline, question, options, self._options(passage_options(options)))
 
-    def memory(self, *, user: str, session: str = "default", generator: Generator | None = None) -> ConversationMemory:
+    def memory(
+        self, *, user: str, session: str = "default", generator: Generator | None = None,
+        zone: str | tzinfo | None = None,
+    ) -> ConversationMemory:  # fmt: skip
         """The memory of a user's conversations, in this library's file; it lasts as long as the library is open.
 
         Parameters
         ----------
         user, session : whose memory, and which conversation. No user reaches another's, nor another tenant's.
         generator : rewrites follow-up questions and writes notes in the background; needless.
+        zone : the user's time zone, such as "Europe/Zurich"; that of this machine by default.
         """
         from carrel.memory.conversation import ConversationMemory
         from carrel.memory.store import stream_of
 
         stream, own = stream_of(self._store, self.encoder), self.tokenizer
-        return ConversationMemory(stream, own, tenant=self.tenant, user=user, session=session, generator=generator)
+        whose = {"tenant": self.tenant, "user": user, "session": session, "zone": zone}
+        return ConversationMemory(stream, own, generator=generator, **whose)  # type: ignore[arg-type]
 
     # -- looking ------------------------------------------------------------------------------
 

@@ -117,7 +117,8 @@ def prepare(library: Library, pipeline: Pipeline, question: str, options: AskOpt
         recollection, selected = _recalled(memory, question, selected, generator, trail, history)
         sought = recollection.rewritten
         asked = question if chosen is not None and (history or recollection.recent) else sought
-        generator = Remembered(generator, recollection) if chosen is None else generator
+        if chosen is None:
+            generator = Remembered(generator, recollection, memory.zone)
     elif history:
         question = check_question(question)
         sought = _whole(question, history)

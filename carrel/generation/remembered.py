@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timezone, tzinfo
 from typing import ClassVar
 
 from carrel.generation.base import Generator
 from carrel.memory.base import Recollection, StoredTurn
 from carrel.memory.controller import of_the_past
-from carrel.memory.times import day_of, day_shown
+from carrel.memory.days import day_of, in_zone
+from carrel.memory.times import day_shown
 from carrel.memory.words import ASSISTANT, USER
 from carrel.tokens import Tokenizer
 from carrel.types import Completion, Prompt
@@ -25,14 +27,15 @@ class Remembered(Generator):
 
     Parameters
     ----------
-    answerer : answers from documents. recollection : what the memory holds for the question.
+    answerer : answers from documents. recollection : what the memory holds for the question. zone : of the user, in
+        whose days it is told when something was said.
     """
 
     name: ClassVar[str] = "remembered"
     cites = True
 
-    def __init__(self, answerer: Generator, recollection: Recollection) -> None:
-        self.answerer, self.recollection = answerer, recollection
+    def __init__(self, answerer: Generator, recollection: Recollection, zone: tzinfo = timezone.utc) -> None:
+        self.answerer, self.recollection, self.zone = answerer, recollection, zone
         self.context_window = answerer.context_window
 
     @property
@@ -46,7 +49,8 @@ class Remembered(Generator):
         turns = telling(self.recollection)
         if not turns:
             return found
-        text = "\n".join(map(_quoted, turns))
+        with in_zone(self.zone):
+            text = "\n".join(map(_quoted, turns))
         usage = replace(found.usage, completion_tokens=self.tokenizer.count(text))
         return Completion(
             text, usage, "stop", found.model, confidence=self.recollection.answerable,

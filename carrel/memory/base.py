@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timezone, tzinfo
 from typing import ClassVar, Literal, Protocol
 
 import numpy as np
@@ -169,6 +169,8 @@ class Memory(ABC):
 
     name: ClassVar[str]
     citation: ClassVar[str] = ""
+    zone: tzinfo = timezone.utc
+    """In which the days are told."""
 
     @abstractmethod
     def observe(self, text: str, *, speaker: str = "user", said_at: float | datetime | None = None) -> StoredTurn:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
-from datetime import datetime
+from datetime import datetime, tzinfo
 from itertools import islice
 from types import TracebackType
 from typing import TYPE_CHECKING, ClassVar
@@ -18,6 +18,7 @@ from carrel.memory import notes as noted
 from carrel.memory import turns as stored
 from carrel.memory.background import Background
 from carrel.memory.base import Memory, Note, NoteKind, Recollection, StoredTurn, Utterance
+from carrel.memory.days import in_zone, zone_of
 from carrel.memory.forgetting import Forgotten
 from carrel.memory.inputs import checked_ids, checked_name, checked_utterance, seconds
 from carrel.memory.status import MemoryStatus, status_of
@@ -50,6 +51,8 @@ class ConversationMemory(Memory):
     tokenizer : counts the budget of ``recall``.
     tenant, user, session : whose memory, and which conversation.
     generator : rewrites follow-up questions, and writes notes of what was said; needless.
+    zone : the time zone of the user, whose days "yesterday" and "last May" are, such as "Europe/Zurich"; that of this
+        machine by default.
     on_close : what to close with the memory.
     """
 
@@ -65,6 +68,7 @@ class ConversationMemory(Memory):
         user: str,
         session: str = "default",
         generator: Generator | None = None,
+        zone: str | tzinfo | None = None,
         on_close: Callable[[], object] | None = None,
     ) -> None:
         self.tenant, self.user = checked_name("a tenant", tenant), checked_name("a user", user)
@@ -75,6 +79,7 @@ class ConversationMemory(Memory):
             check_generator(generator)
         self.stream, self.tokenizer, self.generator = stream, tokenizer, generator
         self._writer = None if generator is None else stream.writer(generator)
+        self.zone = stream.zones[self.tenant, self.user] = zone_of(zone)
         self._source = UserTurns(stream, self.tenant, self.user)
         self._on_close = on_close
 
@@ -95,7 +100,7 @@ class ConversationMemory(Memory):
 
     def in_session(self, session: str) -> ConversationMemory:
         """The same user's memory in another conversation."""
-        own = {"tenant": self.tenant, "user": self.user, "generator": self.generator}
+        own = {"tenant": self.tenant, "user": self.user, "generator": self.generator, "zone": self.zone}
         return ConversationMemory(self.stream, self.tokenizer, session=session, **own)  # type: ignore[arg-type]
 
     # -- observing ----------------------------------------------------------------------------
@@ -175,17 +180,18 @@ class ConversationMemory(Memory):
         if isinstance(budget, bool) or not isinstance(budget, int):
             raise InputError(f"the budget is a whole number of tokens, not {budget!r}")
         self._wake()
-        return recollect(
-            self._source,
-            well_formed(query),
-            encoder=self.stream.encoder,
-            tokenizer=self.tokenizer,
-            budget=budget,
-            session=self.session,
-            now=seconds(now),
-            generator=self.generator,
-            reader=reader,
-        )
+        with in_zone(self.zone):
+            return recollect(
+                self._source,
+                well_formed(query),
+                encoder=self.stream.encoder,
+                tokenizer=self.tokenizer,
+                budget=budget,
+                session=self.session,
+                now=seconds(now),
+                generator=self.generator,
+                reader=reader,
+            )
 
     # -- looking ------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import tzinfo
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,7 @@ def open(  # noqa: A001 -- carrel.memory.open reads as it should
     encoder: ChunkEncoder | str | None = None,
     tokenizer: Tokenizer | None = None,
     generator: Generator | None = None,
+    zone: str | tzinfo | None = None,
     read_only: bool = False,
     create: bool = True,
     durability: Durability = "normal",
@@ -35,6 +37,7 @@ def open(  # noqa: A001 -- carrel.memory.open reads as it should
     path : the folder; documents may be in it or not.
     user, session, tenant : whose memory, and which conversation. Nothing reaches across users.
     generator : rewrites follow-up questions and writes notes in the background; needless.
+    zone : the user's time zone, such as "Europe/Zurich"; that of this machine by default.
     encoder, tokenizer, read_only, create, durability : as of ``carrel.open``.
 
     Raises
@@ -58,6 +61,7 @@ def open(  # noqa: A001 -- carrel.memory.open reads as it should
             user=user,
             session=session,
             generator=generator,
+            zone=zone,
             on_close=store.close,
         )
     except BaseException:  # nobody will hold the store to close it

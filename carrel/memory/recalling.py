@@ -13,10 +13,11 @@ from carrel.errors import EmptyQuestionError, InputError
 from carrel.memory import controller
 from carrel.memory.base import Note, Recalled, Recollection, StoredTurn, TurnSource
 from carrel.memory.claims import Superseded, concerns, superseded
+from carrel.memory.days import day_of
 from carrel.memory.followups import whole
 from carrel.memory.rendering import SEPARATOR, CountingOnce, Fitting, Line, Lines, header, joined, said
 from carrel.memory.scoring import Floats, Scored, described, question_of, reasons, scored
-from carrel.memory.times import day_of, day_shown
+from carrel.memory.times import day_shown
 from carrel.memory.words import ASSISTANT
 from carrel.types import Turn
 
@@ -139,7 +140,7 @@ def rank(
 
 
 def _as_said(found: Scored) -> Scored:
-    """The scores, less for what was said at another time than the question tells; days are those of Greenwich."""
+    """The scores, less for what was said at another time than the question tells."""
     said = found.question.said
     if said is None or not found.turns:
         return found

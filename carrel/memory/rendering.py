@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from carrel.memory.base import StoredTurn
-from carrel.memory.times import day_of, day_shown, times
+from carrel.memory.days import day_of
+from carrel.memory.times import day_shown, times
 from carrel.memory.words import terms
 from carrel.retrieval.sentences import split_sentences
 from carrel.tokens import Tokenizer

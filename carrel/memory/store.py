@@ -7,6 +7,7 @@ import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import tzinfo
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -43,6 +44,7 @@ class MemoryStream:
         self.store, self.encoder, self.most_index_bytes = store, encoder, most_index_bytes
         self.embedder = Embedder(store, encoder)
         self.has_tables = False
+        self.zones: dict[tuple[str, str], tzinfo] = {}  # of the users who are asked for
         self._lock = threading.Lock()
         self._writers: weakref.WeakValueDictionary[int, NoteWriter] = weakref.WeakValueDictionary()
         store.before_closing.append(self._stop_writers)

@@ -1,7 +1,8 @@
 """Times as people say them: yesterday, two weekends ago, last May; each an interval of days, from when it was said.
 
-Everything is in days of the calendar (UTC). A week begins on Monday; a weekend is its Saturday and Sunday. Where a
-month or a weekday is said without a year or a week, it is the nearest: in the past where nothing says otherwise.
+Everything is in days of the calendar (of UTC, or of a zone: carrel.memory.days). A week begins on Monday; a weekend is
+its Saturday and Sunday. Where a month or a weekday is said without a year or a week, it is the nearest: in the past
+where nothing says otherwise.
 """
 
 from __future__ import annotations
@@ -9,8 +10,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta, timezone
+from datetime import date, timedelta
 from typing import Literal
+
+from carrel.memory.days import day_of, start_of
 
 _MONTH_NAMES = "january february march april may june july august september october november december".split()
 _DAY_NAMES = "monday tuesday wednesday thursday friday saturday sunday".split()
@@ -66,25 +69,13 @@ class Time:
         return f"{begin}{f' {self.start.year}' if self.start.year != last.year else ''} – {day_shown(last)}"
 
     def seconds(self) -> tuple[float, float]:
-        """The same in seconds since 1970 (UTC)."""
-        return _seconds(self.start), _seconds(self.end)
+        """The same in seconds since 1970."""
+        return start_of(self.start), start_of(self.end)
 
 
 def day_shown(day: date) -> str:
     """As in 7 May 2023."""
     return f"{day.day} {_month(day)} {day.year}"
-
-
-def day_of(at: float) -> date:
-    """The day of a time in seconds since 1970 (UTC); the first or the last there is for one beyond the calendar."""
-    try:
-        return (datetime(1970, 1, 1, tzinfo=timezone.utc) + timedelta(seconds=at)).date()
-    except OverflowError:
-        return date.min if at < 0 else date.max
-
-
-def _seconds(day: date) -> float:
-    return (day - date(1970, 1, 1)).days * 86400.0
 
 
 def _month(day: date) -> str:
@@ -284,7 +275,7 @@ _HINT = re.compile(
 
 
 def times(text: str, said_at: float) -> list[Time]:
-    """The times that a text tells, in order, read as of when it was said (seconds since 1970, UTC).
+    """The times that a text tells, in order, read as of when it was said (seconds since 1970).
 
     Of readings that overlap, the first rule's counts, the more special ones first. Words that could be anything else
     ("may", "fall", "soon", "recently") are left alone.
@@ -311,7 +302,7 @@ def times(text: str, said_at: float) -> list[Time]:
 
 @dataclass(frozen=True, slots=True)
 class Period:
-    """What a question asks about, in seconds since 1970 (UTC): from ``since`` up to, not with, ``before``."""
+    """What a question asks about, in seconds since 1970: from ``since`` up to, not with, ``before``."""
 
     since: float
     before: float

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime, timezone
+from datetime import timezone
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from sqlalchemy import Connection
@@ -17,7 +17,9 @@ from carrel.generation import replies
 from carrel.memory import notes as noted
 from carrel.memory.background import Background
 from carrel.memory.base import Note, StoredTurn
+from carrel.memory.days import day_of, in_zone
 from carrel.memory.stated import is_told, stating, words_of
+from carrel.memory.times import day_shown
 from carrel.memory.turns import Owner
 from carrel.types import Passage, Prompt
 
@@ -97,8 +99,8 @@ class NoteWriter(Background):
                 )
             if not stretch:
                 return True
-            stretch = self._fitting(stretch)
-            stretch, written = self._written(stretch)
+            with in_zone(self.stream.zones.get((owner.tenant, owner.user), timezone.utc)):
+                stretch, written = self._written(self._fitting(stretch))
             with self.stream.embedder.writing, self.store.write() as connection:
                 ids = [turn.id for turn in stretch]
                 if noted.unread(connection, owner, ids) == len(ids):  # else another process has read them
@@ -177,11 +179,7 @@ def prompt_of(stretch: Sequence[StoredTurn]) -> Prompt:
 def passage_of(turn: StoredTurn) -> Passage:
     """A turn as a prompt shows it."""
     text = turn.text[:_TURN_CHARACTERS]
-    try:
-        day = f", {datetime.fromtimestamp(turn.said_at, timezone.utc):%d %B %Y}"
-    except (ValueError, OverflowError, OSError):  # a time without a date
-        day = ""
-    return Passage(f"turn {turn.id}", 0, len(text), text, title=f"{turn.speaker}{day}")
+    return Passage(f"turn {turn.id}", 0, len(text), text, title=f"{turn.speaker}, {day_shown(day_of(turn.said_at))}")
 
 
 def read_notes(reply: str, stretch: Sequence[StoredTurn]) -> list[Note]:

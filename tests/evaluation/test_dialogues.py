@@ -8,7 +8,7 @@ import pytest
 
 from carrel.errors import InputError
 from carrel.evaluation.dialogues import load_dialogue, load_dialogues
-from carrel.memory.times import day_of
+from carrel.memory.days import day_of
 from tests.evaluation.dialogue_files import queries, turns, write
 
 

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from carrel.memory.times import asked_period, day_of, said_period, times, without_relative
+from carrel.memory.days import day_of
+from carrel.memory.times import asked_period, said_period, times, without_relative
 
 DAY = 86400.0
 MONDAY = datetime(2023, 5, 8, 13, 56, tzinfo=timezone.utc).timestamp()

@@ -304,4 +304,4 @@ def test_what_is_said_is_no_instruction(make) -> None:
     prompt = prompt_of([turn])
     assert "cats" not in f"{prompt.task}{prompt.system}{prompt.question}"
     assert prompt.passages[0].text == turn.text
-    assert prompt.passages[0].title == "Ann, 01 January 1970"
+    assert prompt.passages[0].title == "Ann, 1 January 1970"
