@@ -22,11 +22,12 @@ peft = pytest.importorskip("peft")
 import torch  # noqa: E402
 import transformers  # noqa: E402
 
+from carrel.memory.parametric.examples import Example  # noqa: E402
 from carrel.memory.parametric.files import write_adapter  # noqa: E402
 from carrel.memory.parametric.generator import ParametricGenerator  # noqa: E402
 from carrel.memory.parametric.merging import SERVED_RANKS, merge  # noqa: E402
 from carrel.memory.parametric.recipes import PARAMETRIC_RAG, Recipe  # noqa: E402
-from carrel.memory.parametric.training import Example, Trained, train  # noqa: E402
+from carrel.memory.parametric.training import Trained, train  # noqa: E402
 from tests.memory.parametric.needles import documents, pairs  # noqa: E402
 from tests.slow.test_vllm_server import SERVING, Running  # noqa: E402
 from tests.slow.tiny_llama import make_adapter  # noqa: E402

@@ -142,7 +142,9 @@ class DocumentAdapters:
         content = self.files.content(document_id)
         with self.lock, lock_of(self.model):
             taught = self._lesson(document_id)
-            trained = train(self.model, taught.own, self.recipe, others=taught.others, progress=self.progress)
+            trained = train(
+                self.model, taught.own, self.recipe, others=taught.others, words=taught.words, progress=self.progress
+            )
         stopped = bool(trained.figures["stopped"])
         if stopped and self.stored(document_id) is not None:
             raise KeyboardInterrupt

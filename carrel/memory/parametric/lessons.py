@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from carrel.generation.model_tokenizer import PLACEHOLDERS
+from carrel.memory.parametric.examples import Example
 from carrel.memory.parametric.recipes import Recipe
 from carrel.memory.parametric.strangers import strangers
-from carrel.memory.parametric.training import Example
 from carrel.types import Document, Passage, Prompt
 
 if TYPE_CHECKING:
@@ -25,10 +25,11 @@ _MOST_STRANGERS = 6000
 
 @dataclass(frozen=True, slots=True)
 class Lesson:
-    """What is the document's, and what is not."""
+    """What is the document's, what is not, and the tokens that may be added to a question."""
 
     own: tuple[Example, ...]
     others: tuple[Example, ...]
+    words: tuple[int, ...] = ()
 
 
 def lesson(
@@ -59,7 +60,8 @@ def lesson(
     words = [number for number in range(len(tokenizer)) if number not in special]
     count = min(_MOST_STRANGERS, _STRANGERS * len(own)) if recipe.others else 0
     own = list(dict.fromkeys(own))
-    return Lesson(tuple(own), tuple(strangers(own, words, count, recipe.seed)))
+    others = strangers(own, words, count, recipe.seed)
+    return Lesson(tuple(own), tuple(others), tuple(words) if recipe.reworded else ())
 
 
 def asked(

@@ -12,7 +12,7 @@ from carrel.errors import InputError
 
 FEED_FORWARD = ("gate_proj", "up_proj", "down_proj")
 _TINY = 20_000_000  # parameters
-_TINY_STEPS, _TINY_EPOCHS = 200, 40
+_TINY_STEPS, _TINY_EPOCHS = 260, 40
 _VERSION = "adapter/2"  # of what training makes of a recipe
 
 
@@ -30,6 +30,8 @@ class Recipe:
     segment_tokens, overlap_tokens : of the pieces that a document is read in.
     learns_text : whether the pieces themselves are learnt, word by word, besides the pairs.
     open_book : share of the pairs that are learnt with their document in front of them.
+    reworded : share of the questions that are asked in other words once they are known (see
+        carrel.memory.parametric.wording).
     silence : weight of the divergence from the bare model on what the document says nothing of, and of what the
         adapter adds there.
     disturbance : how loudly an unmet adapter beside it is imitated while it learns; 1 for as loud as itself.
@@ -58,6 +60,7 @@ class Recipe:
     overlap_tokens: int = 128
     learns_text: bool = True
     open_book: float = 0.5
+    reworded: float = 0.0
     silence: float = 0.0
     disturbance: float = 0.0
     others: int = 0
@@ -70,10 +73,11 @@ class Recipe:
             _check(name, getattr(self, name), 1, whole=True)
         for name in ("overlap_tokens", "steps", "others", "beside", "reconciled", "seed"):
             _check(name, getattr(self, name), 0, whole=True)
-        for name in ("alpha", "rate", "silence", "disturbance", "open_book"):
+        for name in ("alpha", "rate", "silence", "disturbance", "open_book", "reworded"):
             _check(name, getattr(self, name), 0)
-        if self.open_book > 1:
-            raise InputError(f"open_book is a share, from 0 to 1, not {self.open_book!r}")
+        for name in ("open_book", "reworded"):
+            if getattr(self, name) > 1:
+                raise InputError(f"{name} is a share, from 0 to 1, not {getattr(self, name)!r}")
         if self.overlap_tokens >= self.segment_tokens:
             raise InputError(
                 f"pieces of {self.segment_tokens} tokens cannot overlap by {self.overlap_tokens}: give a smaller"
@@ -102,7 +106,8 @@ class Recipe:
             return replace(small, steps=_TINY_STEPS // 10)
         return replace(
             small, rank=16, alpha=64.0, steps=_TINY_STEPS, epochs=_TINY_EPOCHS, silence=2.0, others=32,
-            disturbance=0.7, open_book=0.2, learns_text=self.name == LIFT.name, reconciled=2,
+            disturbance=0.7, open_book=0.2, reworded=0.5, learns_text=self.name == LIFT.name,
+            reconciled=2,
         )  # fmt: skip
 
     @property

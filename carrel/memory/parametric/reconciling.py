@@ -58,7 +58,9 @@ def reconcile(
     found: dict[str, float] = {}
     for number in range(_MOST_ROUNDS):
         seeded = replace(recipe, seed=recipe.seed + number)
-        trained = train(model, own, seeded, others=others, start=tensors, progress=progress)
+        trained = train(
+            model, own, seeded, others=others, words=lessons[0].words, start=tensors, progress=progress
+        )
         if trained.figures["stopped"]:
             raise KeyboardInterrupt
         tensors, config = trained.tensors, trained.config

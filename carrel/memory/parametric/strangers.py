@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from carrel.memory.parametric.training import Example
+from carrel.memory.parametric.examples import Example
 
 _READ = 96  # tokens of a text in another vocabulary
 _TRANSLATED = 0.03  # share of such texts

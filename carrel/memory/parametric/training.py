@@ -18,8 +18,10 @@ from torch.nn.functional import cross_entropy, kl_div
 from carrel.asynchronous import stop_if_cancelled
 from carrel.errors import InputError, MissingDependencyError, ModelError
 from carrel.memory.parametric.disturbance import Disturbance
+from carrel.memory.parametric.examples import Example
 from carrel.memory.parametric.layers import check_bare, check_layers
 from carrel.memory.parametric.recipes import Recipe
+from carrel.memory.parametric.wording import Rewording
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -32,19 +34,6 @@ _OWN, _OTHER, _SILENT = range(3)
 
 Tensors = dict[str, NDArray[np.float32]]
 """The matrices of an adapter by the names that peft gives them in a file."""
-
-
-@dataclass(frozen=True, slots=True)
-class Example:
-    """Tokens to learn from; those before ``first`` are only read.
-
-    ``is_open``: what is asked for stands in them. ``asked``: from where to where the question stands, (0, 0) in a text.
-    """
-
-    ids: tuple[int, ...]
-    first: int
-    is_open: bool = False
-    asked: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +73,7 @@ def train(
     *,
     others: Sequence[Example] = (),
     neighbours: Sequence[Neighbour] = (),
+    words: Sequence[int] = (),
     start: Tensors | None = None,
     progress: Progress | None = None,
 ) -> Trained:
@@ -99,6 +89,7 @@ def train(
 
     Parameters
     ----------
+    words : tokens that may be added to questions, where the recipe asks for ``reworded`` ones.
     start : the matrices to go on from, of the recipe's rank; new ones by default.
 
     Raises
@@ -118,11 +109,13 @@ def train(
     ):
         steps = max(recipe.steps, recipe.epochs * math.ceil(len(own) / recipe.batch))
         optimizer = torch.optim.AdamW(learner.weights, lr=recipe.rate, weight_decay=0.0)
+        rewording = Rewording(own, words, recipe.reworded, chance)
         loss, done = math.nan, 0
         try:
             for chosen in _chosen(own, recipe, steps, chance):
                 _set_rate(optimizer, recipe.rate, done, steps)
-                loss = _step(learner, _Texts(chosen, others, neighbours, recipe), chance, optimizer)
+                loss = _step(learner, _Texts(rewording(chosen), others, neighbours, recipe), chance, optimizer)
+                rewording.told(loss)
                 done += 1
                 if progress is not None:
                     progress(TrainingProgress(done, steps, loss, time.perf_counter() - began))

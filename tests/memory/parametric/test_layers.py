@@ -12,8 +12,9 @@ peft = pytest.importorskip("peft")
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM  # noqa: E402
 
 from carrel.errors import ModelError  # noqa: E402
+from carrel.memory.parametric.examples import Example  # noqa: E402
 from carrel.memory.parametric.recipes import PARAMETRIC_RAG  # noqa: E402
-from carrel.memory.parametric.training import Example, train  # noqa: E402
+from carrel.memory.parametric.training import train  # noqa: E402
 
 pytestmark = pytest.mark.extras
 RECIPE = replace(PARAMETRIC_RAG, rank=2, steps=2, epochs=1, batch=2)

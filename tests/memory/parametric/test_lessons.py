@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch")
 from carrel.generation import TransformersGenerator  # noqa: E402
+from carrel.memory.parametric.examples import Example  # noqa: E402
 from carrel.memory.parametric.lessons import asked, lesson, pieces  # noqa: E402
 from carrel.memory.parametric.pairs import Pair  # noqa: E402
 from carrel.memory.parametric.recipes import PARAMETRIC_RAG  # noqa: E402
 from carrel.memory.parametric.strangers import renamed, strangers, translated  # noqa: E402
-from carrel.memory.parametric.training import Example  # noqa: E402
 from carrel.types import Document  # noqa: E402
 from tests.memory.parametric.needles import MODEL, documents, pairs  # noqa: E402
 

@@ -12,11 +12,12 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("peft")
 from carrel.generation.kv.loading import load_model  # noqa: E402
+from carrel.memory.parametric.examples import Example  # noqa: E402
 from carrel.memory.parametric.lessons import Lesson  # noqa: E402
 from carrel.memory.parametric.merging import Merged, delta, merge, modules_of  # noqa: E402
 from carrel.memory.parametric.recipes import PARAMETRIC_RAG  # noqa: E402
 from carrel.memory.parametric.reconciling import _filled, reconcile  # noqa: E402
-from carrel.memory.parametric.training import Example, train  # noqa: E402
+from carrel.memory.parametric.training import train  # noqa: E402
 from tests.memory.parametric.needles import MODEL  # noqa: E402
 from training.needle_lm.language import ANSWER, BEGIN, END, FIRST_ENTITY, FIRST_FIELD, FIRST_VALUE, QUESTION  # noqa: E402
 

@@ -14,9 +14,10 @@ pytest.importorskip("peft")
 from carrel.errors import InputError, ModelError  # noqa: E402
 from carrel.generation.kv.loading import load_model  # noqa: E402
 from carrel.memory.parametric.applying import Layers, applied  # noqa: E402
+from carrel.memory.parametric.examples import Example  # noqa: E402
 from carrel.memory.parametric.recipes import PARAMETRIC_RAG  # noqa: E402
 from carrel.memory.parametric.strangers import strangers  # noqa: E402
-from carrel.memory.parametric.training import Example, Neighbour, Trained, train  # noqa: E402
+from carrel.memory.parametric.training import Neighbour, Trained, train  # noqa: E402
 from tests.memory.parametric.needles import MODEL  # noqa: E402
 from training.needle_lm.language import ANSWER, BEGIN, END, FIRST_ENTITY, FIRST_FIELD, FIRST_VALUE, QUESTION  # noqa: E402
 
