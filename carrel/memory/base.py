@@ -96,8 +96,11 @@ class TurnSource(Protocol):
     def vectors(self, ids: Sequence[int]) -> NDArray[np.float32]:
         """(ids, dimension); a row of NaN where a turn is not embedded yet."""
 
-    def notes(self, kind: NoteKind | None = None, *, session: str | None = None) -> list[Note]:
-        """What was written about the turns."""
+    def facts(self) -> Sequence[Note]:
+        """What was written of the user that holds, by time."""
+
+    def summaries(self, ids: Sequence[int]) -> list[Note]:
+        """The summaries that were written from any of these turns, by time."""
 
     def span(self) -> tuple[float, float] | None:
         """When the first and the last turn were said; None where there is none."""

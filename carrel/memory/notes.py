@@ -60,6 +60,25 @@ def select(
     ]
 
 
+def facts_key(connection: Connection, owner: Owner) -> tuple[int, int]:
+    """Changes whenever the user's notes do: ids are never used again."""
+    query = "SELECT coalesce(max(id), 0), count(*) FROM memory_notes WHERE user_id=?"
+    row = connection.exec_driver_sql(query, (owner.id,)).one()
+    return row[0], row[1]
+
+
+def summaries(connection: Connection, owner: Owner, turns: Iterable[int]) -> list[Note]:
+    """The summaries that were written from any of these turns, by time."""
+    query = (
+        "SELECT n.id, n.session, n.kind, n.text, group_concat(l.turn_id), n.said_at, n.subject FROM memory_notes n"
+        " JOIN memory_note_turns l ON l.note_id=n.id WHERE +n.user_id=? AND n.kind='summary' AND n.id IN"
+        " (SELECT note_id FROM memory_note_turns WHERE turn_id IN (SELECT value FROM json_each(?)))"
+        " GROUP BY n.id ORDER BY n.said_at, n.id"
+    )
+    rows = connection.exec_driver_sql(query, (owner.id, json.dumps(list(turns)))).all()
+    return [Note(row[0], row[1], row[2], row[3], _ids(row[4]), row[5], row[6]) for row in rows]
+
+
 def subject_key(subject: str) -> str:
     """By which two facts are of the same subject: the words, whatever their case."""
     return " ".join(subject.casefold().split())

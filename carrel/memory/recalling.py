@@ -36,12 +36,14 @@ _SPEAKERS_AMONG = 64  # last turns, to know who speaks
 _RECENT_SHARE, _STABLE_SHARE, _SUMMARY_SHARE = 0.3, 0.2, 0.3
 _RECENT_TURNS = 12
 _LEAST_ROOM_TOKENS = 12
+_BEGINNING = 0.7  # of the room for the last turns, that the last one has at most where it is too long
 _MOST_MISSES = 12  # turns that did not fit, before the rest is not tried any more
 _CLAIMING = 40  # best turns in which claims are compared
 _NO_LONGER_SO = 1.0  # what it costs a turn that something else was said since
 _NOT_THEN, _NEARLY_DAYS = 9.0, 3.0  # what it costs a turn to have been said days too early or too late, and how many
 _BEST = 5
 _STRONG = 3.0  # log-odds below the best: turns that may well be needed
+_EXCERPT = 0.8  # of the room, that the only strong one may take
 _FEW = 8  # turns; where fewer of the strong ones would fit, they are told by their best sentences
 _ONCE = re.compile(
     r"\b(?:used to|before|previous(?:ly)?|former(?:ly)?|at first|originally|first|ever|history|when)\b", re.I
@@ -60,8 +62,10 @@ class Ranked:
         """For a turn by its id, what of it is no longer so, and since when: "home until 6 June 2023"."""
         told: dict[int, list[str]] = {}
         for old in self.superseded:
+            if not old.by.is_change:
+                continue
             told.setdefault(old.turn.id, []).append(
-                f"{old.by.attribute} until {day_shown(day_of(old.by.turn.said_at))}"
+                f"{old.by.attribute} until {day_shown(day_of(old.by.since))}"
             )
         return {id: "; ".join(dict.fromkeys(several)) for id, several in told.items()}
 
@@ -114,10 +118,11 @@ def recollect(
     ranked = rank(source, rewritten, encoder=encoder, now=now, reader=reader)
     likely = controller.answerable(ranked.found)
     base = replace(base, rewritten=rewritten, needed=True, answerable=likely, best=_best(ranked))
+    shown = {turn.id for turn in set(recent) & set(last)}  # whole
     used = _counted(base, tokenizer).tokens
     room = budget - used - (tokenizer.count(SEPARATOR) if used else 0)
     while room > 0:
-        text, recalled = _rendered(source, ranked, tokenizer, room, {turn.id for turn in recent})
+        text, recalled = _rendered(source, ranked, tokenizer, room, shown)
         full = _counted(replace(base, text=text, recalled=recalled), tokenizer)
         if full.tokens <= budget:
             return full
@@ -132,7 +137,10 @@ def rank(
     """Score the turns that may answer a whole question; what was said otherwise later goes before what it replaces."""
     speakers = sorted({turn.speaker for turn in source.last(_SPEAKERS_AMONG)})
     question = question_of(query, speakers, encoder, now)
-    candidates = source.search(question.words or query, question.vector, SEARCHED)
+    words, told = question.words or query, question.said
+    around = None if told is None else (told.since - _NEARLY_DAYS * 86400, told.before + _NEARLY_DAYS * 86400)
+    candidates = source.search(words, question.vector, SEARCHED, since=around[0], before=around[1]) if around else []
+    candidates = candidates or source.search(words, question.vector, SEARCHED)
     found = _as_said(scored(described(question, candidates, source), weights))
     if reader:
         found = _reread(found)
@@ -195,24 +203,39 @@ def _counted(found: Recollection, tokenizer: Tokenizer) -> Recollection:
 
 
 def _recent(last: Sequence[StoredTurn], tokenizer: Tokenizer, room: int) -> list[StoredTurn]:
-    """The last turns that fit, in order."""
+    """The last turns that fit, in order. Of a last one that is too long, its beginning."""
     kept: list[StoredTurn] = []
     for turn in reversed(last):
         if tokenizer.count(_history([as_turn(each) for each in [turn, *kept]])) > room:
-            break
+            if kept or room < _LEAST_ROOM_TOKENS:
+                break
+            turn = _begun(turn, tokenizer, room)
         kept.insert(0, turn)
     return kept
+
+
+def _begun(turn: StoredTurn, tokenizer: Tokenizer, room: int) -> StoredTurn:
+    """A turn that is cut so that it takes a part of the room, and what it is an answer to may stand before it."""
+    limit = int(room * _BEGINNING)
+    while True:
+        cut = replace(turn, text=tokenizer.truncate(turn.text, limit).rstrip() + " …")
+        if limit <= 1 or tokenizer.count(_history([as_turn(cut)])) <= room:
+            return cut
+        limit = limit * 3 // 4
 
 
 def _stable(source: TurnSource, tokenizer: Tokenizer, room: int) -> str:
     """The facts that were written down, the oldest first, so that new ones leave what stands before them."""
     lines: list[str] = []
-    facts: list[Note] = sorted(source.notes("fact"), key=lambda note: (note.said_at, note.id))
-    for note in reversed(facts):
+    misses = 0
+    for note in reversed(source.facts()):
+        if misses > _MOST_MISSES:
+            break
         line = f"- {' '.join(note.text.split())}"
         if tokenizer.count("\n".join([line, *lines])) > room:
-            break
-        lines.insert(0, line)
+            misses += 1
+        else:
+            lines.insert(0, line)
     return "\n".join(lines)
 
 
@@ -238,9 +261,9 @@ def _rendered(
     notes: list[Recalled] = []
     if costs.sum() > room:
         summary, notes = _summaries(source, found, tokenizer, int(room * _SUMMARY_SHARE))
-        if len(costs) > 1 and room < _FEW * costs.mean():
-            terms = frozenset(found.question.terms)
-            lines = replace(lines, limit=max(_LEAST_ROOM_TOKENS, room // _FEW), terms=terms)
+        if room < _FEW * costs.mean():
+            limit = room // _FEW if len(costs) > 1 else int(room * _EXCERPT)
+            lines = replace(lines, limit=max(_LEAST_ROOM_TOKENS, limit), terms=frozenset(found.question.terms))
     used = tokenizer.count(summary + SEPARATOR) if summary else 0
     text, taken = chosen(found, tokenizer, room - used, without=without, line=lines)
     whole_text = SEPARATOR.join(part for part in (summary, text) if part)
@@ -260,8 +283,7 @@ def _summaries(source: TurnSource, found: Scored, tokenizer: Tokenizer, room: in
     lowest = min(scores.values(), default=0.0)
     rated = [
         (max((scores.get(id, lowest) for id in note.turns), default=lowest), note)
-        for note in source.notes("summary")
-        if any(id in scores for id in note.turns)
+        for note in source.summaries(list(scores))
     ]
     kept: list[tuple[float, Note]] = []
     for score, note in sorted(rated, key=lambda pair: (-pair[0], pair[1].id)):

@@ -15,6 +15,7 @@ from carrel.types import Span
 
 SEPARATOR = "\n\n"
 _INDENT = "\n  "
+_LONGEST, _LOOKED_AT = 20_000, 30  # characters of a turn, and its best sentences, that an excerpt is made of
 _DATED = 2  # times of a turn that are spelled out
 Line = Callable[[StoredTurn], str]
 
@@ -75,12 +76,13 @@ def excerpt(text: str, about: frozenset[str], limit: int, tokenizer: Tokenizer) 
 
     Between sentences that do not follow one another stands an ellipsis; a first sentence that is too long is cut.
     """
+    text = text[:_LONGEST]
     if tokenizer.count(text) <= limit:
         return text
     spans = split_sentences(text)
     worth = [len(about & frozenset(terms(text[span.start : span.end]))) for span in spans]
     kept: list[int] = []
-    for place in sorted(range(len(spans)), key=lambda place: (-worth[place], place)):
+    for place in sorted(range(len(spans)), key=lambda place: (-worth[place], place))[:_LOOKED_AT]:
         if tokenizer.count(_joined(text, spans, sorted([*kept, place]))) <= limit:
             kept.append(place)
     if not kept:

@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 
 from carrel.embeddings.base import ChunkEncoder, Vectors, unit
 from carrel.memory.base import Candidate, StoredTurn, TurnSource
-from carrel.memory.times import Period, asked_period, said_period, times, without_relative
+from carrel.memory.periods import Period, asked_period, said_period, without_relative
+from carrel.memory.times import times
 from carrel.memory.words import ASSISTANT, USER, Asked, as_said, asked_people, asked_terms, embedded_text, naming, terms
 
 Floats = NDArray[np.float64]

@@ -18,7 +18,7 @@ from carrel.embeddings.base import ChunkEncoder, Vectors
 from carrel.memory import notes as noted
 from carrel.memory import tables
 from carrel.memory import turns as stored
-from carrel.memory.base import Candidate, Note, NoteKind, StoredTurn
+from carrel.memory.base import Candidate, Note, StoredTurn
 from carrel.memory.embedding import Embedder
 from carrel.memory.index import TurnIndex
 from carrel.memory.turns import Owner
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 MOST_INDEX_BYTES = 512_000_000
 """Of the indexes of all users of a library together: beyond it those that were not asked for longest are dropped."""
+
+_USERS_FACTS = 64  # whose facts are kept in memory
 
 R = TypeVar("R")
 
@@ -49,6 +51,7 @@ class MemoryStream:
         self._writers: weakref.WeakValueDictionary[int, NoteWriter] = weakref.WeakValueDictionary()
         store.before_closing.append(self._stop_writers)
         self._reading: weakref.WeakValueDictionary[Owner, threading.Lock] = weakref.WeakValueDictionary()
+        self._facts: OrderedDict[Owner, tuple[tuple[int, int], Sequence[Note]]] = OrderedDict()
         self._indexes: OrderedDict[int, TurnIndex] = OrderedDict()
 
     def index(self, connection: Connection, owner: Owner) -> TurnIndex:
@@ -62,6 +65,21 @@ class MemoryStream:
         with self._lock:
             while len(self._indexes) > 1 and self.index_bytes > self.most_index_bytes:
                 self._indexes.popitem(last=False)
+        return found
+
+    def facts(self, connection: Connection, owner: Owner) -> Sequence[Note]:
+        """The facts that hold of a user, by time; from memory, where they have not changed."""
+        key = noted.facts_key(connection, owner)
+        with self._lock:
+            known = self._facts.get(owner)
+            if known is not None and known[0] == key:
+                self._facts.move_to_end(owner)
+                return known[1]
+        found = tuple(noted.select(connection, owner, "fact")) if key[1] else ()
+        with self._lock:
+            self._facts[owner] = key, found
+            while len(self._facts) > _USERS_FACTS:
+                self._facts.popitem(last=False)
         return found
 
     def writer(self, generator: Generator) -> NoteWriter:
@@ -83,6 +101,7 @@ class MemoryStream:
         with self._lock:
             for id, index in list(self._indexes.items()):  # noqa: A001
                 if (index.owner.tenant, index.owner.user) == (tenant, user):
+                    self._facts.pop(index.owner, None)
                     del self._indexes[id]
 
     @contextmanager
@@ -180,9 +199,13 @@ class UserTurns:
             lambda connection, owner: self.stream.index(connection, owner).vectors(connection, wanted), nothing
         )
 
-    def notes(self, kind: NoteKind | None = None, *, session: str | None = None) -> list[Note]:
-        """What was written about the turns; of the facts of a subject only the latest."""
-        return self.read(lambda connection, owner: noted.select(connection, owner, kind, session=session), [])
+    def facts(self) -> Sequence[Note]:
+        """What was written of the user that holds, by time; of the facts of a subject only the latest."""
+        return self.read(self.stream.facts, ())
+
+    def summaries(self, ids: Sequence[int]) -> list[Note]:
+        """The summaries that were written from any of these turns, by time."""
+        return self.read(lambda connection, owner: noted.summaries(connection, owner, ids), [])
 
     def span(self) -> tuple[float, float] | None:
         """When the first and the last turn were said; None where there is none."""

@@ -20,7 +20,11 @@ _DAY_NAMES = "monday tuesday wednesday thursday friday saturday sunday".split()
 _MONTHS = {name[:length]: number for number, name in enumerate(_MONTH_NAMES, 1) for length in (3, 4, len(name))}
 _SEASONS = {"spring": 3, "summer": 6, "autumn": 9, "fall": 9, "winter": 12}
 _NUMBERS = {
-    **dict(zip("one two three four five six seven eight nine ten eleven twelve".split(), range(1, 13), strict=True)),
+    **{word: number for number, word in enumerate(
+        "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen"
+        " eighteen nineteen twenty".split(), 1
+    )},
+    **dict(thirty=30, forty=40, fifty=50, sixty=60, ninety=90, hundred=100),
     **dict.fromkeys(("a", "an"), 1),
     **dict.fromkeys(("a couple of", "couple of", "a couple"), 2),
     **dict.fromkeys(("a few", "few"), 3),
@@ -31,11 +35,14 @@ _MONTH = (
     r"(?P<month>january|february|march|april|may|june|july|august|september|october|november|december"
     r"|jan|feb|mar|apr|jun|jul|aug|sept|sep|oct|nov|dec)\b\.?"
 )
+_MONTH_TOO = _MONTH.replace("<month>", "<month2>")
 _DAY = r"(?P<day>[0-3]?\d)(?:st|nd|rd|th)?"
 _YEAR = r"(?P<year>(?:19|20)\d\d)"
+_YEAR_TOO = _YEAR.replace("<year>", "<year2>")
 _WEEKDAY = r"(?P<weekday>monday|tuesday|wednesday|thursday|friday|saturday|sunday)"
 _SEASON = r"(?P<season>spring|summer|autumn|fall|winter)"
 _UNIT = r"(?P<unit>day|week|weekend|month|year)"
+_UNIT_ALONE = r"\s*(?P<unit>year|month)(?:\s+and\s+a\s+half)?\s+(?:ago|back|earlier)\b"
 _WHICH = r"(?P<which>last|past|previous|this past|this|current|next|coming|upcoming|following)"
 _FUTURE = ("next", "coming", "upcoming", "following")
 Precision = Literal["day", "days", "month", "year"]
@@ -215,6 +222,40 @@ def _iso(found: _Found, anchor: date) -> _Interval | None:
         return None
 
 
+def _figures(found: _Found, anchor: date) -> _Interval | None:
+    """03/05/2023: in May or in March, so from the one day to the other; with a point the day comes first."""
+    one, two, year = int(found["one"]), int(found["two"]), int(found["year"])
+    orders = [(one, two)] if found["mark"] == "." else [(one, two), (two, one)]
+    days = sorted(date(year, month, day) for day, month in orders if month <= 12 and day <= _days_in(year, month))
+    return (days[0], days[-1] + timedelta(days=1)) if days else None
+
+
+def _days_in(year: int, month: int) -> int:
+    return (_first_of_month(date(year, month, 1), 1) - date(year, month, 1)).days if month else 0
+
+
+def _range(found: _Found, anchor: date) -> _Interval:
+    """From March to May; over the turn of a year where the second month is the earlier one."""
+    first, last = (_MONTHS[found[name].lower()] for name in ("month", "month2"))
+    told = found["year2"] or found["year"]
+    end = int(found["year2"]) if found["year2"] else int(found["year"]) + (last < first) if told else anchor.year
+    begin = int(found["year"]) if found["year"] else end - (last < first)
+    if not told and date(begin, first, 1) > anchor:
+        begin, end = begin - 1, end - 1
+    return date(begin, first, 1), _first_of_month(date(end, last, 1), 1)
+
+
+def _half(found: _Found, anchor: date) -> _Interval:
+    """Half a year ago: a month; half a month ago: a week."""
+    if found["unit"].lower() == "month":
+        return _unit("week", anchor, -2)
+    return _unit("month", anchor, -6 if found["half"] else -18)
+
+
+def _fortnight(found: _Found, anchor: date) -> _Interval:
+    return _unit("week", anchor, -2 * _number((found["n"] or "one").lower()))
+
+
 def _month_of_year(found: _Found, anchor: date) -> _Interval:
     return _months(date(int(found["year"]), _MONTHS[found["month"].lower()], 1))
 
@@ -246,6 +287,11 @@ def _rule(pattern: str, read: Callable[[_Found, date], _Interval | None], *, rel
 
 _RULES: tuple[_Rule, ...] = (
     _rule(r"\d{4}-\d\d-\d\d\b", _iso, relative=False),
+    _rule(rf"(?P<one>\d{{1,2}})(?P<mark>[/.])(?P<two>\d{{1,2}})(?P=mark){_YEAR}\b", _figures, relative=False),
+    _rule(
+        rf"(?:between|from)\s+{_MONTH}(?:,?\s+{_YEAR})?\s+(?:and|to|until|till|through)\s+{_MONTH_TOO}(?:,?\s+{_YEAR_TOO}\b)?",
+        _range, relative=False,
+    ),
     _rule(rf"{_DAY}(?:\s+of)?\s+{_MONTH},?(?:\s+{_YEAR}\b)?", _date, relative=False),
     _rule(rf"{_MONTH}\s+{_DAY}\b(?!:)(?:,?\s+{_YEAR}\b)?", _date, relative=False),
     _rule(rf"{_MONTH},?\s+(?:of\s+)?{_YEAR}\b", _month_of_year, relative=False),
@@ -254,6 +300,8 @@ _RULES: tuple[_Rule, ...] = (
     _rule(
         r"yesterday\b|tomorrow\b|last\s+night\b|today\b|tonight\b|this\s+(?:morning|afternoon|evening)\b", _named_day
     ),
+    _rule(rf"(?:(?P<half>half)\s+a|(?:a|one)\s+(?=year\s+and\s+a\s+half)){_UNIT_ALONE}", _half),
+    _rule(rf"(?:{_N}\s+)?fortnights?\s+(?:ago|back|earlier)\b", _fortnight),
     _rule(rf"{_N}\s+{_UNIT}s?\s+(?:ago|back|earlier)\b", _ago),
     _rule(rf"in\s+{_N}\s+{_UNIT}s?\b(?!\s+(?:ago|of)\b)", _ahead),
     _rule(rf"(?:the\s+)?(?:past|last)\s+{_N}\s+{_UNIT}s?\b", _running),
@@ -298,71 +346,3 @@ def times(text: str, said_at: float) -> list[Time]:
                 taken.append((start, end))
                 found.append(Time(match.group(), start, *interval, relative))
     return sorted(found, key=lambda time: time.at)
-
-
-@dataclass(frozen=True, slots=True)
-class Period:
-    """What a question asks about, in seconds since 1970: from ``since`` up to, not with, ``before``."""
-
-    since: float
-    before: float
-
-    def nearness(self, start: float, end: float) -> float:
-        """1 for an interval that meets the period, less the further it is away: half at 14 days, none beyond 60."""
-        gap = max(self.since - end, start - self.before, 0.0) / 86400
-        return 1.0 if gap <= 0 else max(0.0, 1 - gap / 28) if gap < 14 else max(0.0, 0.5 * (1 - (gap - 14) / 46))
-
-
-_OPEN = re.compile(r"\b(?P<side>since|after|before|until|till|up to)\s+(?:the\s+)?$", re.IGNORECASE)
-_WORDS_ABOUT_NOW = frozenset({"today", "tonight", "this morning", "this afternoon", "this evening"})
-
-
-def asked_period(query: str, now: float) -> Period | None:
-    """The time that a question names; None where it names none. "Since May" and "before June" are open."""
-    found = times(query, now)
-    if not found:
-        return None
-    since, before = min(time.seconds()[0] for time in found), max(time.seconds()[1] for time in found)
-    first = found[0]
-    side = _OPEN.search(query[: first.at]) or _OPEN.search(first.words[: -len(first.words.split()[-1])])
-    if side and len(found) == 1:
-        word = side["side"].lower()
-        if word == "since":
-            before = max(before, now + 86400.0)
-        elif word == "after":
-            since, before = before, max(before, now) + 86400.0
-        else:
-            since, before = 0.0, since if word == "before" else before
-    return Period(since, before)
-
-
-def without_relative(query: str, now: float) -> str:
-    """A question without the times that are told from now: nobody who was asked about yesterday has said the word."""
-    for time in reversed(times(query, now)):
-        if time.relative:
-            query = query[: time.at] + query[time.at + len(time.words) :]
-    return query
-
-
-_TELLING = r"(?:tell|told|say|said|mention\w*|talk\w*|discuss\w*|chat\w*|speak|spoke)"
-_TOLD_AT = re.compile(
-    rf"\b{_TELLING}(?: (?:to |with )?(?:you|me|us|him|her|them|each other))?(?: about)?(?: back)?"
-    r"(?: (?:in|on|at|during))?\s+$",
-    re.IGNORECASE,
-)
-_OPENS = re.compile(r"^\W*(?:back )?(?:(?:in|on|at|during) )?$", re.IGNORECASE)
-
-
-def said_period(query: str, now: float) -> Period | None:
-    """When what is asked for was said, where a question tells that: "What did I tell you last May?".
-
-    None where the time may belong to something else, as in "What did I say about my trip last May?".
-    """
-    found = times(query, now)
-    if len(found) != 1:
-        return None
-    before, after = query[: found[0].at], query[found[0].at + len(found[0].words) :]
-    if after[:1] in ("'", "’"):  # last May's trip
-        return None
-    told = _TOLD_AT.search(before) or (_OPENS.match(before) and re.search(rf"\b{_TELLING}\b", after, re.IGNORECASE))
-    return asked_period(query, now) if told else None

@@ -166,8 +166,12 @@ def asked_people(query: str, speakers: Iterable[str]) -> Asked:
     return Asked(found, owner or (found[0] if found else None), words, together)
 
 
+_EMBEDDED = 20_000  # characters, which is more than a vector can tell
+
+
 def embedded_text(speaker: str, text: str) -> str:
     """What the vector of a turn is made of: named speakers say who they are; user and assistant are everybody's."""
+    text = text[:_EMBEDDED]
     return text if speaker in (USER, ASSISTANT) or not speaker.strip() else f"{speaker}: {text}"
 
 

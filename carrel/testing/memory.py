@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from carrel.embeddings.base import TextEncoder, Vectors
-from carrel.memory.base import Candidate, Note, NoteKind, StoredTurn
+from carrel.memory.base import Candidate, Note, StoredTurn
 from carrel.retrieval.indexes.lexical import STOPWORDS
 
 _WORD = re.compile(r"\w+")
@@ -101,13 +101,15 @@ class PlainTurns:
                 found[row] = self._vectors[place]
         return found
 
-    def notes(self, kind: NoteKind | None = None, *, session: str | None = None) -> list[Note]:
-        """Notes of a kind, of a session."""
-        return [
-            note
-            for note in self._notes
-            if (kind is None or note.kind == kind) and (session is None or note.session == session)
-        ]
+    def facts(self) -> list[Note]:
+        """The facts, by time."""
+        facts = (note for note in self._notes if note.kind == "fact")
+        return sorted(facts, key=lambda note: (note.said_at, note.id))
+
+    def summaries(self, ids: Sequence[int]) -> list[Note]:
+        """The summaries of any of these turns, by time."""
+        found = (note for note in self._notes if note.kind == "summary" and not set(ids).isdisjoint(note.turns))
+        return sorted(found, key=lambda note: (note.said_at, note.id))
 
     def span(self) -> tuple[float, float] | None:
         """When the first and the last turn were said."""

@@ -34,8 +34,13 @@ def test_forms(text: str, subject: str, attribute: str, value: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["Do you think I live in Oslo?", "I love Oslo.", "Where should I move to?", "It works."]
-)
+    "text",
+    [
+        "Do you think I live in Oslo?", "I love Oslo.", "Where should I move to?", "It works.", "Monday works for me.",
+        "If I live in Rome, I will need a car.", "Maybe I'm moving to Rome.",
+        "We want to move to Rome.", "Clara never moved to Porto.",
+    ],
+)  # fmt: skip
 def test_no_claim(text: str) -> None:
     assert claims(turn(1, text)) == []
 
@@ -50,6 +55,29 @@ def test_the_latest_counts_and_the_history_is_kept_latest_first() -> None:
 
 def test_saying_the_same_again_supersedes_nothing() -> None:
     assert superseded([turn(1, "I live in Oslo."), turn(2, "As I said, I live in Oslo.")]) == []
+
+
+@pytest.mark.parametrize(
+    ("one", "two"),
+    [
+        ("I work as a nurse.", "I work at the Inselspital."), ("The meeting is on Friday.", "The meeting is at 10am."),
+        ("The meeting is on Friday.", "The meeting is at the office."), ("I live in Bern.", "I live in Bern Bümpliz."),
+        ("The meeting is on Monday.", "The meeting is Monday."), ("I live in New York.", "I live in New York City."),
+    ],
+)  # fmt: skip
+def test_what_may_both_be_so(one: str, two: str) -> None:
+    assert superseded([turn(1, one), turn(2, two)]) == []
+
+
+def test_what_happened_before_changes_nothing_that_is_said_later() -> None:
+    day = 86400.0
+    bern = StoredTurn(1, "s", "user", "I live in Bern.", 19_000 * day)
+    oslo = StoredTurn(2, "s", "user", "I moved to Oslo in 2010.", 19_100 * day)
+    rome = StoredTurn(3, "s", "user", "We moved to Rome last week.", 19_200 * day)
+    assert [(old.turn.id, old.by.turn.id, old.by.is_change) for old in superseded([bern, oslo])] == [(2, 1, False)]
+    found = superseded([bern, oslo, rome])
+    assert {(old.turn.id, old.by.turn.id, old.by.is_change) for old in found} == {(1, 3, True), (2, 3, True)}
+    assert all(19_180 * day < old.by.since < 19_200 * day for old in found)
 
 
 def test_different_people_do_not_contradict_each_other() -> None:

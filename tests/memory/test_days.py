@@ -72,6 +72,7 @@ def test_the_machine_is_where_it_is(in_zurich: None, name: str) -> None:
 def test_yesterday_is_the_users(make) -> None:
     with make(zone="Asia/Tokyo") as memory:
         memory.observe("I joined the choir yesterday.", said_at=MORNING)
+        assert memory.flush(10)
         text = memory.in_session("new").recall("When did I join the choir?").text
         assert "[8 May 2023]" in text and "yesterday = 7 May 2023" in text
         evening = MORNING.replace(hour=23)

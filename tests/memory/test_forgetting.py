@@ -103,7 +103,8 @@ def test_notes_go_with_any_of_their_turns(make) -> None:
         assert [note.text for note in memory.notes("fact", history=True)] == [
             "lives in Rome", "lives in Bern", "likes figs",
         ]  # fmt: skip
-        assert memory._source.notes("summary", session="other") == []
+        assert [note.text for note in memory._source.summaries([2])] == ["moves"]
+        assert memory._source.summaries([3]) == []
         assert memory.forget(turn=2, dry_run=True).notes == (1, 2, 3)
         assert memory.forget(turn=2).notes == (1, 2, 3)
         assert [note.text for note in memory.notes()] == ["likes figs"]

@@ -102,7 +102,7 @@ def test_a_user_with_nothing_said(make) -> None:
         source = UserTurns(memory.stream, "local", "ann")
         vector = memory.stream.encoder.encode_query("lamp")
         assert source.search("lamp", vector, 5) == []
-        assert (source.turns([1]), source.around(1, 2), source.last(3), source.notes()) == ([], [], [], [])
+        assert (source.turns([1]), source.around(1, 2), source.last(3), list(source.facts())) == ([], [], [], [])
         assert (source.count(), source.span()) == (0, None)
         assert np.isnan(source.vectors([1, 2])).all()
 

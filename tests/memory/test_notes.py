@@ -21,8 +21,8 @@ def test_a_note_is_given_back_as_it_was_written(make) -> None:
             assert noted.insert(connection, owner, [Note(0, "s", "fact", "Of no one.", (1, 3), 7.0)]) == []
         assert [note.id for note in written] == [1]
         assert memory.notes() == [Note(1, "s", "summary", "Both.", (1, 2), 7.0)]
-        assert memory._source.notes(session="s") == memory.notes()
-        assert memory._source.notes("fact") == []
+        assert memory._source.summaries([2]) == memory.notes()
+        assert not memory._source.facts()
 
 
 def test_turns_are_read_once_a_session_at_a_time(make) -> None:

@@ -59,6 +59,5 @@ def test_neighbours_last_turns_and_vectors() -> None:
 def test_what_is_forgotten_is_gone_with_its_notes() -> None:
     left = source().without([20])
     assert [turn.id for turn in left.turns([10, 20, 30])] == [10, 30]
-    assert [note.id for note in left.notes()] == [2]
-    assert [note.id for note in source().notes("fact")] == [1]
-    assert [note.id for note in source().notes(session="b")] == [2]
+    assert (left.facts(), [note.id for note in left.summaries([10, 30, 40, 50])]) == ([], [2])
+    assert [note.id for note in source().facts()] == [1]

@@ -212,6 +212,38 @@ def test_what_was_said_then_comes_alone() -> None:
     assert {turn.id for each in late.recalled for turn in each.turns} <= {5, 6, 7, 8} and late.recalled
 
 
+def test_of_a_last_turn_that_is_too_long_the_beginning_is_given() -> None:
+    """And the question before it, where that fits; what is cut may still be recalled."""
+    long = " ".join(f"Point {number} is about ships." for number in range(300)) + " Zora hates olives."
+    said = [
+        StoredTurn(1, "s", "user", "Tell me of ships!", START), StoredTurn(2, "s", "assistant", long, START + 1.0),
+    ]  # fmt: skip
+    found = recall_of(said, "What does Zora hate?", session="s", budget=300)
+    assert [turn.text.split()[0] for turn in found.recent] == ["Tell", "Point"]
+    assert found.recent[-1].text.endswith("…") and found.tokens <= 300
+    assert "Zora hates olives" in found.text
+    for budget in (0, 5, 20, 40, 60, 100):
+        assert recall_of(said, "What does Zora hate?", session="s", budget=budget).tokens <= budget
+
+
+def test_a_long_fact_leaves_room_for_the_others() -> None:
+    said = conversation(("user", "I like figs."), ("user", "My goat is Zora."))
+    notes = (
+        Note(1, "s1", "fact", "likes figs", (1,), START, "food"),
+        Note(2, "s1", "fact", "long " * 200, (1,), START + 1, "life"),
+        Note(3, "s2", "fact", "has a goat", (2,), START + 2, "goat"),
+    )
+    assert recall_of(said, "What do I like?", notes, budget=200).stable == "- likes figs\n- has a goat"
+
+
+def test_what_was_said_then_is_found_among_much_else() -> None:
+    """It need not have a word of the question, nor be among its nearest turns of all."""
+    rest = [("user", f"What I tell you is a tale of number {number}.") for number in range(400)]
+    said = conversation(("user", "Zora ate a fig."), *rest, days=3.0)
+    found = recall_of(said, "What did I tell you on 10 May 2023?", now=START + 2000 * DAY)
+    assert "Zora ate a fig" in found.text and "tale of number 9." not in found.text
+
+
 def test_the_best_turns_are_told_one_by_one_those_just_said_among_them() -> None:
     found = recall("When did Ann join the choir?", session="one")
     assert found.best[0].turns[0].id == 3 and 3 not in {turn.id for each in found.recalled for turn in each.turns}

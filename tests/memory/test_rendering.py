@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -52,6 +54,14 @@ def test_the_order_is_that_of_time() -> None:
 def test_further_lines_are_indented_and_a_speaker_cannot_open_a_day() -> None:
     assert said("one\n\n[8 May 2023]\nAnn: two") == "one\n  [8 May 2023]\n  Ann: two"
     assert plain_line(StoredTurn(1, "s", "[8 May 2023]\nAnn: hi", "Yes", 0.0)) == "\\[8 May 2023] Ann hi: Yes"
+
+
+def test_an_excerpt_of_a_huge_turn_takes_no_time() -> None:
+    text = " ".join(f"Sentence {number} says little of figs." for number in range(100_000))
+    began = time.perf_counter()
+    found = excerpt(text, frozenset({"fig"}), 60, WordTokenizer())
+    assert "figs" in found and WordTokenizer().count(found) <= 60
+    assert time.perf_counter() - began < 2.0
 
 
 def test_what_is_no_longer_so_says_until_when() -> None:

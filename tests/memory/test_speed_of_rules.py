@@ -11,8 +11,9 @@ from carrel.memory.claims import claims
 from carrel.memory.controller import needed
 from carrel.memory.followups import whole
 from carrel.memory.importance import importance
+from carrel.memory.periods import asked_period, said_period, without_relative
 from carrel.memory.rendering import said
-from carrel.memory.times import asked_period, said_period, times, without_relative
+from carrel.memory.times import times
 from carrel.memory.words import asked_people, asked_terms, terms
 
 LONG = 8_000

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from carrel.memory.days import day_of
-from carrel.memory.times import asked_period, said_period, times, without_relative
+from carrel.memory.periods import asked_period, said_period, without_relative
+from carrel.memory.times import times
 
 DAY = 86400.0
 MONDAY = datetime(2023, 5, 8, 13, 56, tzinfo=timezone.utc).timestamp()
@@ -155,3 +156,18 @@ def test_a_time_told_from_now_is_no_word_to_look_for() -> None:
     assert without_relative("What did I tell you last May?", MONDAY) == "What did I tell you ?"
     assert without_relative("What did I buy in March 2023?", MONDAY) == "What did I buy in March 2023?"
     assert without_relative("Who was here two weeks ago, and yesterday?", MONDAY) == "Who was here , and ?"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("half a year ago", "November 2022"), ("a year and a half ago", "November 2021"),
+        ("between May and July 2023", "1 May – 31 July 2023"), ("from March to May", "1 March – 31 May 2023"),
+        ("from November to February", "1 November 2022 – 28 February 2023"),
+        ("between December 2021 and March 2022", "1 December 2021 – 31 March 2022"),
+        ("on 03/05/2023", "5 March – 3 May 2023"), ("on 3.5.2023", "3 May 2023"), ("on 12/25/2022", "25 December 2022"),
+        ("on 45/45/2022", "2022"), ("twenty days ago", "18 April 2023"), ("a fortnight ago", "24–30 April 2023"),
+    ],
+)  # fmt: skip
+def test_rarer_times(text: str, shown: str) -> None:
+    assert [time.shown() for time in times(text, MONDAY)] == [shown]

@@ -40,7 +40,7 @@ def test_the_key_tells_adapters_apart() -> None:
     other: dict[str, object] = {
         "rank": 3, "alpha": 1.0, "targets": ("up_proj",), "rate": 1e-4, "epochs": 2, "batch": 2, "steps": 5,
         "segment_tokens": 999, "overlap_tokens": 3, "learns_text": False, "open_book": 0.1, "silence": 1.0,
-        "disturbance": 1.0, "others": 1, "beside": 1, "seed": 1,
+        "disturbance": 1.0, "others": 1, "beside": 1, "reworded": 0.3, "seed": 1,
     }  # fmt: skip
     changed = [replace(PARAMETRIC_RAG, **{name: value}).key for name, value in other.items()]
     assert len({PARAMETRIC_RAG.key, *changed}) == len(other) + 1
