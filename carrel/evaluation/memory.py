@@ -1,7 +1,8 @@
 """How much of the evidence a memory brings back: shares of evidence turns within a budget, and abstention.
 
 Every system fills the same budget, counted on the text as rendered, with turns rendered in the same way; what Carrel
-adds to a turn (what "yesterday" meant) counts against its own budget alone.
+adds to a turn (what "yesterday" meant) counts against its own budget alone. A turn counts where all of it is told, not
+where an excerpt of it is.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -19,9 +20,9 @@ from carrel.embeddings.base import TextEncoder, Vectors
 from carrel.errors import InputError
 from carrel.evaluation.bootstrap import Interval, bootstrap_difference, bootstrap_mean
 from carrel.evaluation.dialogues import ADVERSARIAL, Dialogue, DialogueQuestion
-from carrel.memory.base import ABSTAINS_BELOW, StoredTurn
+from carrel.memory.base import ABSTAINS_BELOW, Recollection, StoredTurn
 from carrel.memory.recalling import recollect
-from carrel.memory.rendering import Fitting
+from carrel.memory.rendering import Fitting, said
 from carrel.memory.scoring import fitted_on
 from carrel.memory.words import embedded_text
 from carrel.testing.memory import PlainTurns
@@ -31,7 +32,8 @@ CARREL, READER = "carrel", "carrel, reader"
 BASELINES: Mapping[str, str] = {
     "cosine": "nearest turns, embedded with their speaker's name",
     "cosine, text alone": "nearest turns, embedded without a name",
-    "bm25": "best turns by words",
+    "bm25": "best turns by words, with their speaker's name",
+    "bm25, text alone": "best turns by words, without a name",
     "last turns": "the end of the conversation",
 }
 ALL = "all"
@@ -207,6 +209,11 @@ class _Timed(PlainTurns):
             self.searching += time.perf_counter() - start
 
 
+def _whole(found: Recollection) -> set[int]:
+    """The turns that are told word for word, from the first to the last."""
+    return {turn.id for each in found.recalled for turn in each.turns if said(turn.text) in found.text}
+
+
 class _Desk:
     """One dialogue, embedded once for all systems."""
 
@@ -219,15 +226,17 @@ class _Desk:
         self.named: Vectors = encoder.encode_texts([embedded_text(turn.speaker, turn.text) for turn in turns])
         self.bare: Vectors = encoder.encode_texts([turn.text for turn in turns])
         self.source = _Timed(turns, vectors=self.named)
+        named = [replace(turn, text=f"{turn.speaker}: {turn.text}") for turn in turns]
+        self.titled = PlainTurns(named, vectors=self.named)
 
     def ask(self, question: DialogueQuestion) -> Asked:
         self.source.searching, start = 0.0, time.perf_counter()
         found = self._recollect(question, reader=False)
         seconds = time.perf_counter() - start - self.source.searching
-        taken = {CARREL: {turn.id for each in found.recalled for turn in each.turns}}
+        taken = {CARREL: _whole(found)}
         if self.reader:
             read = self._recollect(question, reader=True)
-            taken[READER] = {turn.id for each in read.recalled for turn in each.turns}
+            taken[READER] = _whole(read)
         taken |= {name: self._filled(order) for name, order in self._orders(question.text).items()}
         wanted = question.evidence
         shares = {
@@ -247,13 +256,16 @@ class _Desk:
     def _orders(self, query: str) -> dict[str, Iterable[int]]:
         """The places of the turns as each baseline would take them."""
         vector = self.encoder.encode_queries([query])[0]
-        words = {candidate.turn.id: candidate.lexical for candidate in self.source.search(query, vector, 200)}
         count = len(self.dialogue.turns)
-        lexical = np.array([words.get(turn.id, 0.0) for turn in self.dialogue.turns])
+        lexical = {}
+        for name, source in (("bm25", self.titled), ("bm25, text alone", self.source)):
+            words = {candidate.turn.id: candidate.lexical for candidate in source.search(query, vector, 200)}
+            scores = np.array([words.get(turn.id, 0.0) for turn in self.dialogue.turns])
+            lexical[name] = np.argsort(-scores, kind="stable")
         return {
             "cosine": np.argsort(-(self.named @ vector), kind="stable"),
             "cosine, text alone": np.argsort(-(self.bare @ vector), kind="stable"),
-            "bm25": np.argsort(-lexical, kind="stable"),
+            **lexical,
             "last turns": range(count - 1, -1, -1),
         }
 
