@@ -32,7 +32,8 @@ def checked_utterance(said: Utterance | str) -> Utterance:
     if not text.strip():
         raise InputError("the text of a turn is empty: there is nothing to remember")
     session = checked_name("a session", said.session) if said.session else ""
-    return Utterance(text, checked_name("a speaker", said.speaker), seconds(said.said_at), session)
+    speaker = well_formed(said.speaker) if isinstance(said.speaker, str) else said.speaker
+    return Utterance(text, checked_name("a speaker", speaker), seconds(said.said_at), session)
 
 
 def seconds(value: float | datetime | None) -> float:

@@ -15,7 +15,7 @@ from carrel.memory.base import Recalled, Recollection, StoredTurn
 from carrel.testing import FakeGenerator, GeneratorConformance, WordTokenizer
 from carrel.types import Completion, Prompt, TextEvent, Usage, UsageEvent
 
-MAY = datetime(2026, 5, 12, tzinfo=timezone.utc).timestamp()
+MAY = datetime(2026, 5, 12, 11, tzinfo=timezone.utc).timestamp()
 
 
 def turn(id: int, text: str, speaker: str = "user") -> StoredTurn:  # noqa: A002

@@ -122,6 +122,17 @@ def test_the_older_fact_holds_again(make) -> None:
         assert [note.text for note in memory.notes()] == ["lives in Rome"]
 
 
+def test_of_a_user_who_is_forgotten_nothing_stays_in_memory(make, tmp_path) -> None:
+    with make(tmp_path) as memory, make(tmp_path) as other:
+        memory.observe("I like figs.")
+        for each in (memory, other):
+            assert each.flush(10) and each.in_session("new").recall("What do I like?").text
+            assert len(each.stream._indexes) == 1
+        memory.forget(user=True)
+        assert not memory.stream._indexes
+        assert other.recall("What do I like?").text == "" and not other.stream._indexes
+
+
 def test_several_turns_of_which_some_are_gone(make) -> None:
     with make() as memory:
         memory.observe_many(["one", "two", "three"])

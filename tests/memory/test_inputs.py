@@ -36,6 +36,14 @@ def test_names_have_letters_and_an_end() -> None:
             checked_name("a user", wrong)
 
 
+def test_two_users_do_not_become_one(make) -> None:
+    for wrong in ("\udc80", "ann\udcff"):
+        with pytest.raises(InputError, match="lone surrogates"):
+            make(user=wrong)
+    with make() as memory:
+        assert memory.observe("hello", speaker="Bob \ud83d").speaker == "Bob \ufffd"
+
+
 def test_ids_are_whole_numbers() -> None:
     assert (checked_ids(None), checked_ids(3), checked_ids((3, 4))) == ([], [3], [3, 4])
     with pytest.raises(InputError, match="whole number"):
