@@ -32,17 +32,19 @@ from machine import load_average, manifest
 from carrel.embeddings.base import Vectors, unit
 from carrel.embeddings.minilm import MiniLM
 from carrel.memory import ConversationMemory, Utterance, embedding
+from carrel.memory import notes as noted
 from carrel.memory import open as open_memory
 from carrel.memory import turns as stored
-from carrel.memory.base import StoredTurn
+from carrel.memory.base import Note, StoredTurn
 from carrel.memory.bm25 import index_terms
 from carrel.memory.importance import importance
 from carrel.memory.recalling import recollect
+from carrel.memory.writing import STRETCH_TURNS
 from carrel.retrieval.indexes.quantised import best_by_codes
 
 ROOT = Path(__file__).resolve().parents[1]
 OUTPUT = ROOT / "benchmarks" / "results" / "memory_speed.json"
-FORMAT = "carrel-memory-speed/1"
+FORMAT = "carrel-memory-speed/2"
 SEED = 7
 SIZES = (1_000, 10_000, 100_000)
 SESSION_TURNS = 20
@@ -160,6 +162,21 @@ def filled(memory: ConversationMemory, said: Sequence[Utterance], vectors: Vecto
             stored.insert_vectors(connection, owner, known, [turn.id for turn in written], moved, written[-1].id)
 
 
+def annotate(memory: ConversationMemory) -> int:
+    """Write a summary and a fact of every twelve turns, as a generator would have; how many notes."""
+    turns = memory.turns()
+    notes: list[Note] = []
+    for number, start in enumerate(range(0, len(turns), STRETCH_TURNS)):
+        stretch = turns[start : start + STRETCH_TURNS]
+        ids, last = tuple(turn.id for turn in stretch), stretch[-1]
+        summary = " ".join(turn.text[:40] for turn in stretch[:4])
+        notes.append(Note(0, last.session, "summary", summary, ids, last.said_at))
+        notes.append(Note(0, last.session, "fact", last.text[:80], (last.id,), last.said_at, f"thing {number}"))
+    with memory.stream.store.write() as connection:
+        owner = stored.make_owner(connection, memory.tenant, memory.user)
+        return len(noted.insert(connection, owner, notes))
+
+
 # -- measuring ----------------------------------------------------------------------------------
 
 
@@ -265,11 +282,16 @@ def recalled(
             memory.observe(question)
             memory.flush()
             after_turn.append(timed(lambda question=question: memory.recall(question)))
+        found_by = stages(memory, asked[WARM_UP:])
+        notes = annotate(memory)
+        memory.recall(asked[0])
+        with_notes = [timed(lambda question=question: memory.recall(question)) for question in asked[WARM_UP:]]
         return {
             "total": figures(times),
+            "with_notes": {"notes": notes, **figures(with_notes)},
             "after_a_new_turn": figures(after_turn),
             "first_recall_s": round(opening[0], 2),
-            "stages": stages(memory, asked[WARM_UP:]),
+            "stages": found_by,
             "floor": floor(memory, asked[WARM_UP:]),
             "index_MB": round(memory.stream.index_bytes / 1e6, 1),
             "file_MB": round(sum(path.stat().st_size for path in folder.iterdir()) / 1e6, 1),

@@ -26,7 +26,8 @@ NAMES = {
     "carrel, reader": "`recall`, the reader reading 16 turns too",
     "cosine": "cosine, turns embedded with their speaker's name",
     "cosine, text alone": "cosine, turns embedded as said",
-    "bm25": "BM25",
+    "bm25": "BM25, with their speaker's name",
+    "bm25, text alone": "BM25, as said",
     "last turns": "the last turns",
 }
 COLOURS = ("#0072B2", "#56B4E9", "#666666", "#999999", "#BBBBBB", "#DDDDDD")

@@ -44,7 +44,8 @@ _NOT_THEN, _NEARLY_DAYS = 9.0, 3.0  # what it costs a turn to have been said day
 _BEST = 5
 _STRONG = 3.0  # log-odds below the best: turns that may well be needed
 _EXCERPT = 0.8  # of the room, that the only strong one may take
-_FEW = 8  # turns; where fewer of the strong ones would fit, they are told by their best sentences
+_FEW = 2  # turns; where fewer of the strong ones would fit, their best sentences are told; else whole ones serve better
+_EXCERPTS = 8  # of so many turns then, about
 _ONCE = re.compile(
     r"\b(?:used to|before|previous(?:ly)?|former(?:ly)?|at first|originally|first|ever|history|when)\b", re.I
 )
@@ -262,7 +263,7 @@ def _rendered(
     if costs.sum() > room:
         summary, notes = _summaries(source, found, tokenizer, int(room * _SUMMARY_SHARE))
         if room < _FEW * costs.mean():
-            limit = room // _FEW if len(costs) > 1 else int(room * _EXCERPT)
+            limit = room // _EXCERPTS if len(costs) > 1 else int(room * _EXCERPT)
             lines = replace(lines, limit=max(_LEAST_ROOM_TOKENS, limit), terms=frozenset(found.question.terms))
     used = tokenizer.count(summary + SEPARATOR) if summary else 0
     text, taken = chosen(found, tokenizer, room - used, without=without, line=lines)

@@ -59,7 +59,7 @@ def results(figures: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
 def test_the_tables(figures: Any, results: Path) -> None:
     text = figures.quality()
     assert "| `recall` | 90.0, +40.0 [+30.0, +50.0] | 90.0, +40.0 [+30.0, +50.0] |" in text
-    assert "| BM25 | 50.0 * | 50.0 * |" in text
+    assert "| BM25, with their speaker's name | 50.0 * | 50.0 * |" in text
     assert "`recall` takes 700 tokens on the mean" in text
     assert "75.0 % [65.0, 85.0] of the adversarial questions and on 15.0 % [5.0, 25.0] of the others" in text
     assert "dialogues 1 and 2, on which nothing was fitted" in text
