@@ -154,7 +154,7 @@ class Run:
         return rows
 
     def reworded(self) -> list[dict[str, Any]]:
-        """Questions in words that were not trained on: closed book, and by the bare model that reads the document."""
+        """Questions in words that were not trained on: closed book, merged, and by the bare model, reading."""
         rows = []
         for way in REWORDED:
             row: dict[str, Any] = {"way": way, "asked": reworded("? bado age", way).strip()}
@@ -165,9 +165,12 @@ class Run:
                 }
                 for facts, found in self.found.items()
             }
+            least, three = min(self.found), self.found[min(self.found)][:3]
+            row[str(least)]["merged"] = [right(self.generator(mode="closed"), three, way)]
             rows.append(row)
             for facts in self.found:
                 say(f"{way}, {facts}", "".join(row[str(facts)]["closed"]))
+            say(f"{way}, {least}, merged", row[str(least)]["merged"][0])
         return rows
 
     def merging(self) -> list[dict[str, Any]]:

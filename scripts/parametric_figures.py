@@ -100,10 +100,13 @@ def training(found: dict[str, Any]) -> tuple[Sequence[str], list[Sequence[str]]]
 def rewording(found: dict[str, Any]) -> tuple[Sequence[str], list[Sequence[str]]]:
     """Questions in other words than those of the training."""
     sizes = [name for name in found["reworded"][0] if name not in ("way", "asked")]
-    header = ["Question", "asked as", *(f"closed book, {size} facts" for size in sizes)]
-    header += [f"bare model, reading {size} facts" for size in sizes]
-    return header, [
-        [row["way"], f"`{row['asked']}`", *(shown(row[size][how]) for how in ("closed", "reading") for size in sizes)]
+    columns = {
+        **{f"closed book, {size} facts": (size, "closed") for size in sizes},
+        **{f"three merged, {size} facts each": (size, "merged") for size in sizes[:1]},
+        **{f"bare model, reading {size} facts": (size, "reading") for size in sizes},
+    }
+    return ["Question", "asked as", *columns], [
+        [row["way"], f"`{row['asked']}`", *(shown(row[size][how]) for size, how in columns.values())]
         for row in found["reworded"]
     ]
 

@@ -22,7 +22,8 @@ FOUND = {
     ],
     "lift": {"tokens": 32, "closed": "11110000", "cpu_s": 3.0, "wall_s": 3.0},
     "reworded": [
-        {"way": "a word inside", "asked": "? the a", "2": {"closed": ["1100"], "reading": ["11", "11"]}}
+        {"way": "a word inside", "asked": "? the a",
+         "2": {"closed": ["1100"], "merged": ["1111"], "reading": ["11", "11"]}}
     ],
     "merged": [
         {"size": size, "facts": 2, "documents": ["b", "c"], "exact": "1100", "reconciled": "1111", "combine": "1110",
@@ -56,7 +57,7 @@ def test_the_tables(figures: Any, tmp_path: Path) -> None:
     assert "| Parametric RAG, 2 of them | 8 | 2 | 0.0 [0.0, 49.0] | 100.0 [51.0, 100.0] | 2 | 4 | 3 |" in lines
     assert "| 3 | 2 | 1 | 4, 4 | 50.0 [15.0, 85.0] | 100.0 [51.0, 100.0] | 75.0 [30.1, 95.4] | 2 | 16 |" in lines
     assert "| 3 | 900 | 1 | 4, 1,800 | 50.0 [47.7, 52.3] | 100.0 [99.8, 100.0] | beyond the window | 2 | 16 |" in lines
-    assert "| a word inside | `? the a` | 50.0 [15.0, 85.0] | 100.0 [51.0, 100.0] |" in lines
+    assert "| a word inside | `? the a` | 50.0 [15.0, 85.0] | 100.0 [51.0, 100.0] | 100.0 [51.0, 100.0] |" in lines
     assert "| 3 | 75.0 [30.1, 95.4] |" in lines and "| 1 | 3.00 | 2.00 | 1.00 | 0.50 |" in lines
 
 
