@@ -207,8 +207,9 @@ def test_a_library_answers_from_its_documents_adapters(engine: VLLMEngine, tmp_p
         assert isinstance(events[-1], UsageEvent) and events[-1].metrics["adapters"] == 2
         library.remove(found[1].id)
         assert not list((tmp_path / "library").rglob("*merged*/*/*.safetensors"))
-        with pytest.raises(DocumentNotFoundError):
-            there.complete(prompts[-1])
+        assert there.complete(prompts[-1]).metrics["adapters_missing"] == 1
+        with pytest.raises(DocumentNotFoundError):  # of nothing that it was trained on
+            there.complete(prompts[len(pairs(found[0]))])
         assert there.complete(prompts[0]).text == said[0].text
 
 
