@@ -135,11 +135,12 @@ class NoteWriter(Background):
             try:
                 found = self._asked(stretch)
             except (MalformedReplyError, RefusalError, ContextOverflowError):
+                if not self._is_able:  # is it this stretch, or all of them?
+                    self._asked([StoredTurn(0, "", "Ann", "I live in Rome.", 0.0)])
+                    self._is_able = True
                 if len(stretch) > 1:
                     stretch = stretch[: len(stretch) // 2]
                     continue
-                if not self._is_able:
-                    self._asked([StoredTurn(0, "", "Ann", "I live in Rome.", 0.0)])
                 found = None
             self._is_able = True
             return stretch, found

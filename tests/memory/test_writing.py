@@ -184,9 +184,11 @@ def test_a_turn_that_is_refused_holds_up_no_other(make, tmp_path) -> None:
 
 def test_a_generator_that_gives_no_notes_of_anything_gives_no_turn_up(make, monkeypatch) -> None:
     monkeypatch.setattr(background, "_TRIES_AFTER_S", (0.01,))
-    with make(generator=FakeGenerator(lambda prompt: f"My secret: {prompt.passages[0].text}")) as memory:
+    generator = FakeGenerator(lambda prompt: f"My secret: {prompt.passages[0].text}")
+    with make(generator=generator) as memory:
         memory.observe_many(["I live in Rome", "I like figs"])
         assert not memory.flush(10)
+        assert len(generator.prompts) % 4 == 0  # two of these turns, two of harmless ones, and no halves
         status = memory.status()
         assert (status.unread, status.refused) == (2, 0)
         assert "MalformedReplyError" in status.failure and "Rome" not in status.failure
