@@ -160,7 +160,7 @@ def _since(turn: StoredTurn, claimed: str, sentence: str) -> float:
     """When a thing of the past happened, where its sentence tells; else when it was said."""
     if not _PAST.search(claimed):
         return turn.said_at
-    told = [time.seconds()[1] for time in times(sentence, turn.said_at)]
+    told = [time.seconds()[1] - 1.0 for time in times(sentence, turn.said_at)]  # on its last day, at the latest
     return min([turn.said_at, *told])
 
 
