@@ -61,6 +61,16 @@ _FORMS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
                  rf" ?(?:to|on|at|for) {_VALUE}"),
     )
 )  # fmt: skip
+# words of which one stands in whatever a form finds, so that most turns are not looked at more closely
+_HINTS = {
+    name: re.compile(words)
+    for name, words in (
+        ("home", "liv|mov|relocat"), ("job", "work|start|job|hired"), ("employer", "work|start|job|hired"),
+        ("age", r"\d"), ("diet", "veg|pesc"), ("relationship", "single|married|engaged|divorced|dating|widowed"),
+        ("thing", "[Mm]y "),
+        ("plan", "meeting|appointment|deadline|interview|party|wedding|flight|exam|launch|call|review|trip"),
+    )
+}  # fmt: skip
 _ASKED = {
     name: re.compile(rf"\b(?:{words})\b", re.IGNORECASE)
     for name, words in (
@@ -128,6 +138,8 @@ def claims(turn: StoredTurn) -> list[Claim]:
     """What a turn claims of things that change."""
     found: list[Claim] = []
     for kind, pattern in _FORMS:
+        if not _HINTS[kind].search(turn.text):
+            continue
         for match in pattern.finditer(turn.text):
             groups = match.groupdict()
             who = groups.get("who") or ""

@@ -5,14 +5,18 @@ What reads turns works in UTC unless a block says otherwise (``in_zone``); a mem
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import date, datetime, timedelta, timezone, tzinfo
+from functools import lru_cache
 
 from carrel.errors import InputError
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_EPOCH_DAY = date(1970, 1, 1).toordinal()
+_STEADY_S = 900.0
 
 
 class MachineZone(tzinfo):
@@ -76,16 +80,27 @@ def in_zone(zone: tzinfo) -> Iterator[None]:
 def day_of(at: float) -> date:
     """The day of a time in seconds since 1970; the first or the last there is for one beyond the calendar."""
     try:
-        when = _EPOCH + timedelta(seconds=at)
-        zone = _ZONE.get()
-        return (when if zone is timezone.utc else when.astimezone(zone)).date()
+        return date.fromordinal(_EPOCH_DAY + math.floor((at + _offset(_ZONE.get(), at // _STEADY_S)) / 86400))
     except (OverflowError, ValueError, OSError):
         return date.min if at < 0 else date.max
 
 
+@lru_cache(maxsize=100_000)
+def _offset(zone: tzinfo, step: float) -> float:
+    """Seconds that the clock of a zone is ahead, by quarters of an hour since 1970: clocks change between them."""
+    if zone is timezone.utc:
+        return 0.0
+    when = (_EPOCH + timedelta(seconds=step * _STEADY_S)).astimezone(zone)
+    return (when.utcoffset() or timedelta(0)).total_seconds()
+
+
 def start_of(day: date) -> float:
     """When a day begins, in seconds since 1970."""
-    zone = _ZONE.get()
+    return _start_of(_ZONE.get(), day)
+
+
+@lru_cache(maxsize=100_000)
+def _start_of(zone: tzinfo, day: date) -> float:
     if zone is not timezone.utc:
         try:
             return datetime(day.year, day.month, day.day, tzinfo=zone).timestamp()

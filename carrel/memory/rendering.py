@@ -123,7 +123,8 @@ def render_turns(turns: Iterable[StoredTurn], line: Line = plain_line) -> str:
 class CountingOnce:
     """A tokenizer that counts a text once, for as long as one recall takes: lines and headers come up again and again.
 
-    It is no longer kept than that, so that nothing forgotten stays in it.
+    Texts of several lines too, where the counts of lines add up. It is no longer kept than that, so that nothing
+    forgotten stays in it.
     """
 
     def __init__(self, inner: Tokenizer) -> None:
@@ -139,6 +140,8 @@ class CountingOnce:
         return bool(getattr(self.inner, "adds_up", False))
 
     def count(self, text: str) -> int:
+        if "\n" in text and self.adds_up:
+            return sum(map(self.count, filter(None, text.split("\n"))))
         found = self._counts.get(text)
         if found is None:
             found = self._counts[text] = self.inner.count(text)

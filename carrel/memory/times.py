@@ -315,9 +315,10 @@ _RULES: tuple[_Rule, ...] = (
 )
 
 
-_HINT = re.compile(
-    r"\d{4}|ago\b|day\b|days?\b|night|morning|afternoon|evening|today|tomorrow|week|month|year|back\b|earlier"
-    r"|jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec|spring|summer|autumn|fall|winter",
+_HINT = re.compile(  # in most turns there is none
+    r"\d{4}|\bago\b|days?\b|\b(?:last|this|to)\s*(?:night|morning|afternoon|evening)|today|tomorrow|\bweek|\bmonth"
+    r"|fortnight|\byear|\bback\b|\bearlier\b|\b(?:jan|feb|mar|apr|may|june?|july?|aug|sept?|oct|nov|dec)\b"
+    r"|january|february|march|april|august|september|october|november|december|spring|summer|autumn|\bfall\b|winter",
     re.IGNORECASE,
 )
 
