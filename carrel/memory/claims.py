@@ -61,16 +61,18 @@ _FORMS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
                  rf" ?(?:to|on|at|for) {_VALUE}"),
     )
 )  # fmt: skip
-# words of which one stands in whatever a form finds, so that most turns are not looked at more closely
-_HINTS = {
-    name: re.compile(words)
-    for name, words in (
-        ("home", "liv|mov|relocat"), ("job", "work|start|job|hired"), ("employer", "work|start|job|hired"),
-        ("age", r"\d"), ("diet", "veg|pesc"), ("relationship", "single|married|engaged|divorced|dating|widowed"),
-        ("thing", "[Mm]y "),
-        ("plan", "meeting|appointment|deadline|interview|party|wedding|flight|exam|launch|call|review|trip"),
-    )
+# letters of which some stand in whatever a form finds, so that most turns are not looked at more closely
+_HINTS: dict[str, tuple[str, ...]] = {
+    "home": ("liv", "mov", "relocat"), "job": ("work", "start", "job", "hired"), "age": (),  # see _DIGIT
+    "diet": ("veg", "pesc"), "relationship": ("single", "married", "engaged", "divorced", "dating", "widowed"),
+    "thing": ("My ", "my "),
+    "plan": (
+        "meeting", "appointment", "deadline", "interview", "party", "wedding", "flight", "exam", "launch", "call",
+        "review", "trip",
+    ),
 }  # fmt: skip
+_HINTS["employer"] = _HINTS["job"]
+_DIGIT = re.compile(r"\d")
 _ASKED = {
     name: re.compile(rf"\b(?:{words})\b", re.IGNORECASE)
     for name, words in (
@@ -137,8 +139,11 @@ class Claim:
 def claims(turn: StoredTurn) -> list[Claim]:
     """What a turn claims of things that change."""
     found: list[Claim] = []
+    hinted = {kind for kind, letters in _HINTS.items() if any(each in turn.text for each in letters)}
+    if _DIGIT.search(turn.text):
+        hinted.add("age")
     for kind, pattern in _FORMS:
-        if not _HINTS[kind].search(turn.text):
+        if kind not in hinted:
             continue
         for match in pattern.finditer(turn.text):
             groups = match.groupdict()

@@ -185,8 +185,10 @@ class TurnIndex:
                 rows, elsewhere = np.flatnonzero(mask), -math.inf
             else:
                 scores, rows = best_by_codes(codes, vector, wanted, mask)
-                rows.sort()
                 elsewhere = float(scores.min()) * self._step + self._error
+                # by as much as that each of the best may be less near, and each of the others nearer
+                least = np.partition(scores, wanted - limit)[wanted - limit] - 2 * self._error / self._step
+                rows = np.sort(rows[scores >= least])
             exact = np.nan_to_num(self._cosines(connection, vector[None, :], self._rows[_ID][rows]), nan=-2.0)
             order = np.argsort(-exact, kind="stable")[:limit]
             if exact[order[-1]] > elsewhere or wanted >= min(count, _MOST_READ):

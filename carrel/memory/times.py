@@ -315,12 +315,25 @@ _RULES: tuple[_Rule, ...] = (
 )
 
 
-_HINT = re.compile(  # in most turns there is none
+_LETTERS = (  # in most turns there are none of them, nor a hint among those that have some
+    "day", "ago", "week", "month", "year", "back", "earlier", "night", "morning", "afternoon", "evening", "tomorrow",
+    "jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec", "spring", "summer", "autumn",
+    "fall", "winter",
+)  # fmt: skip
+_FIGURES = re.compile(r"\d{4}")
+_HINT = re.compile(
     r"\d{4}|\bago\b|days?\b|\b(?:last|this|to)\s*(?:night|morning|afternoon|evening)|today|tomorrow|\bweek|\bmonth"
     r"|fortnight|\byear|\bback\b|\bearlier\b|\b(?:jan|feb|mar|apr|may|june?|july?|aug|sept?|oct|nov|dec)\b"
-    r"|january|february|march|april|august|september|october|november|december|spring|summer|autumn|\bfall\b|winter",
-    re.IGNORECASE,
+    r"|january|february|march|april|august|september|october|november|december|spring|summer|autumn|\bfall\b|winter"
 )
+
+
+def _hinted(text: str) -> bool:
+    """Whether a text may tell a time; in small letters, as to look for both takes three times as long."""
+    small = text.lower()
+    if not _FIGURES.search(small) and not any(letters in small for letters in _LETTERS):
+        return False
+    return _HINT.search(small) is not None
 
 
 def times(text: str, said_at: float) -> list[Time]:
@@ -329,7 +342,7 @@ def times(text: str, said_at: float) -> list[Time]:
     Of readings that overlap, the first rule's counts, the more special ones first. Words that could be anything else
     ("may", "fall", "soon", "recently") are left alone.
     """
-    if not _HINT.search(text):
+    if not _hinted(text):
         return []
     anchor = day_of(said_at)
     found: list[Time] = []

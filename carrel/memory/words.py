@@ -26,6 +26,7 @@ _ASKING = frozenset(
     type types use used want way went""".split()
 )
 _LEAST_NICKNAME = 3
+_LONGEST_KEPT = 40  # characters between spaces; of a script without spaces that is a paragraph
 
 
 @lru_cache(maxsize=65536)
@@ -63,12 +64,18 @@ _IRREGULAR = dict(
 
 def terms(text: str) -> list[str]:
     """The stems of a text's words in order, without the commonest words."""
-    return [term for term in map(_term, WORD.findall(text)) if term]
+    found: list[str] = []
+    for piece in text.split():  # most have been seen before, which is quicker than to look for words in them
+        found += _terms_of(piece) if len(piece) <= _LONGEST_KEPT else _terms(piece)
+    return found
 
 
-@lru_cache(maxsize=65536)
-def _term(word: str) -> str:
-    return "" if plain(word) in STOPWORDS else stem(word)
+def _terms(piece: str) -> list[str]:
+    stems = (stem(word) for word in WORD.findall(piece) if plain(word) not in STOPWORDS)
+    return [term for term in stems if term]
+
+
+_terms_of = lru_cache(maxsize=65536)(_terms)  # nobody changes what it gives
 
 
 def asked_terms(query: str, names: Collection[str] = ()) -> list[str]:

@@ -94,7 +94,7 @@ def test_nothing_near_is_missed_among_many_that_are_alike(make, monkeypatch) -> 
         )
         for query in ("w1 w2 w3", "w7", "w8 w9 w30 w31"):
             agrees(memory, turns, query, 5, None, None)
-        assert {5, 20} <= set(read), "the first candidates were enough: nothing was tested"
+        assert 5 in read and max(read) > 5, "the first candidates were enough: nothing was tested"
 
 
 def test_a_user_with_nothing_said(make) -> None:
