@@ -287,9 +287,12 @@ def _summaries(source: TurnSource, found: Scored, tokenizer: Tokenizer, room: in
         for note in source.summaries(list(scores))
     ]
     kept: list[tuple[float, Note]] = []
+    misses = 0
     for score, note in sorted(rated, key=lambda pair: (-pair[0], pair[1].id)):
         if tokenizer.count(_told([*(each for _, each in kept), note])) <= room:
             kept.append((score, note))
+        elif (misses := misses + 1) > _MOST_MISSES:
+            break
     text = _told([note for _, note in kept])
     if tokenizer.count(text) > room:
         return "", []
