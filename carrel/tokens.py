@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _LONGEST_WORD = 100  # characters: WordPiece takes a longer run for one unknown word, whatever is in it
 _PIECE = 64
+_LONGEST_KEPT, _MOST_KEPT = 40, 65_536  # characters of a word whose count is kept, and words
 
 
 @runtime_checkable
@@ -45,6 +46,7 @@ class FileTokenizer:
     def __init__(self, path: Path, name: str | None = None) -> None:
         self.path = path.resolve()
         self._name = name or path.parent.name
+        self._known: dict[str, int] = {"": 0}  # tokens of words
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, FileTokenizer) and self.path == other.path
@@ -81,6 +83,31 @@ class FileTokenizer:
         return rows
 
     def count(self, text: str) -> int:
+        if not self._counts_words:
+            return self._count(text)
+        known, total = self._known, 0
+        for word in text.replace("\n", " ").split(" "):
+            count = known.get(word)
+            if count is None:
+                count = self._count(word)
+                if len(word) <= _LONGEST_KEPT:
+                    if len(known) >= _MOST_KEPT:
+                        known.clear()
+                    known[word] = count
+            total += count
+        return total
+
+    @cached_property
+    def _counts_words(self) -> bool:
+        """Whether the tokens of a text are those of what stands between its spaces, so that each need be counted once.
+
+        A text of common words is counted in a tenth of the time.
+        """
+        normaliser = type(self.rust.normalizer).__name__ in ("BertNormalizer", "NoneType")
+        added = (token.content for token in self.rust.get_added_tokens_decoder().values())
+        return self.adds_up and normaliser and not any(" " in content or "\n" in content for content in added)
+
+    def _count(self, text: str) -> int:
         ids = self.rust.encode_batch_fast([text], add_special_tokens=False)[0].ids  # fast: no offsets
         return len(ids) if self._unknown not in ids else len(self.offsets(text))
 

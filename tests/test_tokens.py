@@ -140,3 +140,58 @@ def test_ids_of_many_are_those_of_each_and_never_more_than_the_count(many: list[
 def test_ordinary_text_has_the_ids_of_the_file(text: str) -> None:
     tokenizer = shipped_tokenizer()
     assert tokenizer.ids_many([text[:100]])[0] == tokenizer.rust.encode(text[:100], add_special_tokens=False).ids
+
+
+ugly = st.text(
+    st.sampled_from(" \n\t\r\x0b\x0c\x1c\x1d\x85\xa0\u0301\u0308\u200b\u200d\u2028\u3000\ufeff.,'’-#[]éßΣςİ日本ก𐎠aB7")
+    | st.characters(exclude_categories=["Cs"]),
+    max_size=60,
+)
+special = st.lists(ugly | st.sampled_from(["[SEP]", "[MASK]", " [CLS] ", "##ing", "unaffable"]) | blobs, max_size=8)
+
+
+def as_one(tokenizer: FileTokenizer, text: str) -> int:
+    """Tokens of a text that is read as a whole."""
+    if tokenizer.rust.token_to_id("[UNK]") in tokenizer.rust.encode(text, add_special_tokens=False).ids:
+        return len(tokenizer.offsets(text))
+    return len(tokenizer.rust.encode(text, add_special_tokens=False).ids)
+
+
+@given(special.map("".join) | special.map(" ".join))
+def test_words_counted_once_add_up_to_the_text(text: str) -> None:
+    tokenizer = shipped_tokenizer()
+    assert tokenizer._counts_words
+    assert tokenizer.count(text) == as_one(tokenizer, text) == tokenizer.count(text)
+
+
+def test_a_text_is_counted_whole_where_tokens_look_past_a_space(tmp_path: Path) -> None:
+    from tokenizers import Tokenizer as RustTokenizer
+    from tokenizers import models, normalizers, pre_tokenizers
+
+    def saved(name: str, rust: RustTokenizer) -> FileTokenizer:
+        rust.save(str(tmp_path / f"{name}.json"))
+        return FileTokenizer(tmp_path / f"{name}.json")
+
+    words = {"[UNK]": 0, "new": 1, "york": 2, "new york": 3}
+    rust = RustTokenizer(models.WordLevel(words, unk_token="[UNK]"))
+    rust.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    assert saved("words", rust).count("new york") == 2
+    assert saved("words", rust)._counts_words
+    rust.add_tokens(["new york"])
+    added = saved("added", rust)
+    assert (added.count("new york"), added._counts_words) == (1, False)
+    rust = RustTokenizer(models.WordLevel({"[UNK]": 0, "newyork": 1}, unk_token="[UNK]"))
+    rust.pre_tokenizer, rust.normalizer = pre_tokenizers.BertPreTokenizer(), normalizers.Replace(" ", "")
+    replaced = saved("replaced", rust)
+    assert (replaced.count("new york"), replaced._counts_words) == (1, False)
+    rust = RustTokenizer(models.WordLevel({"[UNK]": 0, "new york": 1}, unk_token="[UNK]"))
+    assert saved("whole", rust).count("new york") == 1
+
+
+def test_no_more_words_are_kept_than_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("carrel.tokens._MOST_KEPT", 3)
+    tokenizer = FileTokenizer(model_folder("minilm") / "tokenizer.json")
+    text = "the ferry leaves at nine from the old pier " + "x" * 50
+    assert tokenizer.count(text) == as_one(tokenizer, text)
+    assert len(tokenizer._known) <= 3
+    assert not any(len(word) > 40 for word in tokenizer._known)
