@@ -46,7 +46,6 @@ class FileTokenizer:
     def __init__(self, path: Path, name: str | None = None) -> None:
         self.path = path.resolve()
         self._name = name or path.parent.name
-        self._known: dict[str, int] = {"": 0}  # tokens of words
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, FileTokenizer) and self.path == other.path
@@ -106,6 +105,11 @@ class FileTokenizer:
         normaliser = type(self.rust.normalizer).__name__ in ("BertNormalizer", "NoneType")
         added = (token.content for token in self.rust.get_added_tokens_decoder().values())
         return self.adds_up and normaliser and not any(" " in content or "\n" in content for content in added)
+
+    @cached_property
+    def _known(self) -> dict[str, int]:
+        """The tokens of words."""
+        return {"": 0}
 
     def _count(self, text: str) -> int:
         ids = self.rust.encode_batch_fast([text], add_special_tokens=False)[0].ids  # fast: no offsets
