@@ -45,16 +45,17 @@ class Postings:
         """(rows,): BM25 of every row with the words of a query; rows that are not alive count for nothing."""
         lengths = np.frombuffer(self._lengths, np.int32)
         out = np.zeros(len(lengths))
-        count = int(alive.sum())
+        count = int(np.count_nonzero(alive))
         if not count:
             return out
-        mean = float(lengths[alive].sum()) / count
+        everyone = count == len(alive)
+        mean = float(lengths.sum() if everyone else lengths[alive].sum()) / count
         for term in dict.fromkeys(query):
             if term not in self._postings:
                 continue
             rows, often = (np.frombuffer(part, part.typecode) for part in self._postings[term])
-            live = alive[rows]
-            if not live.all():
+            if not everyone:
+                live = alive[rows]
                 rows, often = rows[live], often[live]
             holding = len(rows)
             idf = math.log(1 + (count - holding + 0.5) / (holding + 0.5))

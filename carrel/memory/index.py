@@ -178,7 +178,7 @@ class TurnIndex:
         self, connection: Connection, vector: Vectors, limit: int, mask: NDArray[np.bool_], codes: NDArray[np.uint8]
     ) -> list[tuple[int, float]]:
         """The rows of the mask that are nearest, with their cosines."""
-        count = int(mask.sum())
+        count = int(np.count_nonzero(mask))
         wanted = _OVERSAMPLING * limit
         while limit > 0 and count:
             if wanted >= count:
