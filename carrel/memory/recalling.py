@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from carrel.errors import EmptyQuestionError, InputError
 from carrel.memory import controller
@@ -45,7 +46,7 @@ _BEST = 5
 _STRONG = 3.0  # log-odds below the best: turns that may well be needed
 _EXCERPT = 0.8  # of the room, that the only strong one may take
 _FEW = 2  # turns; where fewer of the strong ones would fit, their best sentences are told; else whole ones serve better
-_EXCERPTS = 8  # of so many turns then, about
+_EXCERPTS = 8  # of so many turns then, at most
 _ONCE = re.compile(
     r"\b(?:used to|before|previous(?:ly)?|former(?:ly)?|at first|originally|first|ever|history|when)\b", re.I
 )
@@ -262,13 +263,22 @@ def _rendered(
     notes: list[Recalled] = []
     if costs.sum() > room:
         summary, notes = _summaries(source, found, tokenizer, int(room * _SUMMARY_SHARE))
-        if room < _FEW * costs.mean():
-            limit = room // _EXCERPTS if len(costs) > 1 else int(room * _EXCERPT)
-            lines = replace(lines, limit=max(_LEAST_ROOM_TOKENS, limit), terms=frozenset(found.question.terms))
+        lines = replace(lines, limit=_longest(costs, room), terms=frozenset(found.question.terms))
     used = tokenizer.count(summary + SEPARATOR) if summary else 0
     text, taken = chosen(found, tokenizer, room - used, without=without, line=lines)
     whole_text = SEPARATOR.join(part for part in (summary, text) if part)
     return whole_text, (*_recalled(ranked, taken), *notes)
+
+
+def _longest(costs: NDArray[np.int64], room: int) -> int:
+    """Tokens of a turn, of which there are many for the room: one that has more is told by its best sentences.
+
+    Where even two of the middling ones do not fit, all are; else that one alone which would take most of the room.
+    """
+    if len(costs) == 1:
+        return max(_LEAST_ROOM_TOKENS, int(room * _EXCERPT))
+    several = min(_EXCERPTS, len(costs)) if room < _FEW * np.median(costs) else _FEW
+    return max(_LEAST_ROOM_TOKENS, room // several)
 
 
 def _strong(found: Scored, without: Collection[int]) -> list[int]:

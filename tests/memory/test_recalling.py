@@ -226,6 +226,21 @@ def test_of_a_last_turn_that_is_too_long_the_beginning_is_given() -> None:
         assert recall_of(said, "What does Zora hate?", session="s", budget=budget).tokens <= budget
 
 
+@pytest.mark.parametrize("budget", [60, 110])
+def test_one_endless_turn_is_no_reason_to_cut_the_others(budget: int) -> None:
+    """It is told by its best sentences, in a part of the room; they are told whole."""
+    log = " ".join(f"Line {number} of my log is fine." for number in range(300)) + " My job has a log in York."
+    said = conversation(
+        ("user", "I quit the harbour. My job is at a school in Thun now."), ("user", log),
+        ("user", "My first job was dull. It was a job at sea."), ("user", "I like figs."),
+    )  # fmt: skip
+    found = recall_of(said, "Where is my job?", budget=budget)
+    assert "user: I quit the harbour. My job is at a school in Thun now." in found.text
+    assert "user: My first job was dull. It was a job at sea." in found.text
+    assert found.tokens <= budget and "Line 99" not in found.text
+    assert budget < 100 or "My job has a log in York." in found.text
+
+
 def test_a_long_fact_leaves_room_for_the_others() -> None:
     said = conversation(("user", "I like figs."), ("user", "My goat is Zora."))
     notes = (
