@@ -11,7 +11,7 @@ from carrel.memory.base import Recollection, StoredTurn
 from carrel.memory.controller import of_the_past
 from carrel.memory.days import day_of, in_zone
 from carrel.memory.times import day_shown
-from carrel.memory.words import ASSISTANT, USER
+from carrel.memory.words import ASSISTANT, USER, WORD, own_people
 from carrel.tokens import Tokenizer
 from carrel.types import Completion, Prompt
 
@@ -22,8 +22,9 @@ _MOST = 2
 class Remembered(Generator):
     """An answerer of documents that, where it abstains, quotes what the user said of it, with the day.
 
-    Only for questions about the user or whoever else speaks in the memory, and only where that seems to hold an answer
-    (``Recollection.holds_answer``). It quotes turns word for word; it does not reason about them.
+    Only for questions about the user, whoever else speaks in the memory, or whom they call theirs ("my sister Marta"),
+    and only where that seems to hold an answer (``Recollection.holds_answer``). It quotes turns word for word; it does
+    not reason about them.
 
     Parameters
     ----------
@@ -65,7 +66,10 @@ def telling(recollection: Recollection) -> list[StoredTurn]:
     so.
     """
     speakers = {each.turns[0].speaker for each in recollection.best} - {USER, ASSISTANT}
-    if not recollection.holds_answer or not of_the_past(recollection.rewritten, speakers):
+    theirs = {name for each in recollection.best for name in own_people(each.turns[0].text)}
+    query = recollection.rewritten
+    named = theirs & {word.replace("’", "'").removesuffix("'s") for word in WORD.findall(query)}
+    if not recollection.holds_answer or not (named or of_the_past(query, speakers)):
         return []
     old = {turn.id for each in recollection.best for turn in each.superseded}
     told = [

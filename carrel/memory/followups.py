@@ -79,6 +79,7 @@ _PART = re.compile(
     r"\b(?P<word>(?:in|at|on|during)\s+)?(?P<part>(?:the\s+)?(?:spring|summer|autumn|winter|morning|afternoon|evening|night))\b",
     re.IGNORECASE,
 )
+_OWNED = re.compile(r"['’]s\s+[a-z]")
 _NO_NAMES = frozenset(
     """i i'm i've i'd i'll when where who what why how which did does do is are was were has have had
 would could can will should yes no ok okay thanks hi hey hello please tell and but so also the my your monday tuesday
@@ -157,15 +158,20 @@ def _names(text: str) -> list[str]:
 
 
 def _by_rules(query: str, turns: Sequence[StoredTurn]) -> str:
-    asked = next((turn.text.strip() for turn in reversed(turns) if turn.text.rstrip().endswith("?")), "")
-    last = asked or turns[-1].text.strip()
-    last = _last_sentence(last)
+    last = _last_asked(turns)
     bare, about = _BARE.match(query), _ABOUT.match(query)
     if bare:
         return _reasked(bare["word"], _resolved(last, turns[:-1]))
     if about:
         return _exchanged(_resolved(about["rest"] or about["fragment"], turns), last)
     return _resolved(_LED.sub("", query, count=1), turns)
+
+
+def _last_asked(turns: Sequence[StoredTurn]) -> str:
+    """The last question, or else what was said last. A question that leaned on one before it is made whole, too."""
+    place = next((i for i in reversed(range(len(turns))) if turns[i].text.rstrip().endswith("?")), len(turns) - 1)
+    last = _last_sentence(turns[place].text.strip())
+    return _by_rules(last, turns[:place]) if place and depends(last) else last
 
 
 def _last_sentence(text: str) -> str:
@@ -201,6 +207,9 @@ def _exchanged(fragment: str, question: str) -> str:
         return f"{body[: other.start()]}{leading}{part['part']}{body[other.end() :]}?"
     names = _names(body)
     is_person = bool(_names(fragment) or _RELATIVE.search(fragment))
+    if names and _OWNED.search(fragment) and not _RELATIVE.search(fragment):  # a thing takes no person's place
+        owned = re.search(rf"\b{re.escape(names[0])}['’]s(?:\s+[a-z]\w*)?", body)
+        return f"{body[: owned.start()]}{fragment}{body[owned.end() :]}?" if owned else f"What about {fragment}?"
     if is_person and names:
         place = body.find(names[0])
         head = _shared_head(fragment, body, place)

@@ -25,6 +25,12 @@ _ASKING = frozenset(
     long make makes making name often one other recently said say says something sort tell thing things time times told
     type types use used want way went""".split()
 )
+_OWN = re.compile(
+    r"\b(?:[Mm]y|[Oo]ur)\s+(?:\w+\s+)?(?:sister|brother|mother|father|mom|mum|dad|wife|husband|partner|son|daughter|baby"
+    r"|child|friend|boss|colleague|neighbou?r|aunt|uncle|cousin|niece|nephew|grandmother|grandfather|grandma|grandpa"
+    r"|girlfriend|boyfriend|teacher|doctor|roommate|dog|cat|horse|goat|parrot|rabbit)(?:\s+is\s+called|,)?\s+"
+    r"([A-Z][^\W\d_]+)"
+)
 _LEAST_NICKNAME = 3
 _LONGEST_KEPT = 40  # characters between spaces; of a script without spaces that is a paragraph
 
@@ -94,6 +100,11 @@ def plain(word: str) -> str:
 
 def _about_you(query: str) -> bool:
     return bool(_SECOND_PERSON.search(query)) and not _FIRST_PERSON.search(query)
+
+
+def own_people(text: str) -> list[str]:
+    """The names, without a possessive, of those whom a speaker calls theirs: "my sister Marta", "our dog Rex"."""
+    return _OWN.findall(text)
 
 
 def same_person(word: str, name: str) -> bool:

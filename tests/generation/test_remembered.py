@@ -26,6 +26,7 @@ def recollection(*found: Recalled, query: str = "Where do I live?", answerable: 
     return Recollection(query, query, True, answerable, (), (), "", "", 0, 1000, found)
 
 
+MARTA = Recalled((turn(7, "My sister Marta moved to York."),), 9.0)
 HULL = Recalled((turn(1, "I live in Hull."),), 9.0)
 
 
@@ -57,6 +58,10 @@ def test_what_the_documents_answer_is_theirs() -> None:
         ((HULL,), "Where do I live?", 0.9, [1]),
         ((HULL,), "Where do I live?", 0.4, []),
         ((HULL,), "When does the ferry leave?", 0.9, []),  # nobody's memory knows
+        ((MARTA,), "Where does Marta live?", 0.9, [7]),
+        ((MARTA,), "Where is Marta’s flat?", 0.9, [7]),
+        ((MARTA,), "Where is Marta’s flat?", 0.4, []),
+        ((MARTA,), "Where is York?", 0.9, []),  # that she lives there makes it no question about her
         ((), "Where do I live?", 0.9, []),
         ((Recalled((turn(3, "Where do I live?"),), 9.5), HULL), "Where do I live?", 0.9, [1]),
         ((Recalled((turn(3, "You live in Rome.", "assistant"),), 9.5), HULL), "Where do I live?", 0.9, [1]),

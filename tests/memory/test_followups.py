@@ -36,6 +36,13 @@ def said(*texts: str) -> list[StoredTurn]:
         (("When does it leave in summer?", "At 7."), "what about winter?", "When does it leave in winter?"),
         (("When does the ferry to Ansund leave in summer?", "At 7."), "What about the ferry to Berg?",
          "When does the ferry to Berg leave in summer?"),
+        (("Where does Marta live?", "In York.", "And Piet?", "In Ghent."), "why?", "Why does Piet live?"),
+        (("Where does Piet live?", "In Ghent.", "Why?", "He likes it."), "when?", "When does Piet live?"),
+        (("Does Piet sing?", "No.", "What does he play?", "The cello."), "And Marta?", "What does Marta play?"),
+        (("Where does Piet live?", "In Ghent.", "Why?", "He likes it."), "What about his job?",
+         "What about Piet's job?"),
+        (("How old is Piet's dog?", "Three."), "and Marta's dog?", "How old is Marta's dog?"),
+        (("How old is Piet's dog?", "Three."), "what about Marta's cat?", "How old is Marta's cat?"),
     ],
 )  # fmt: skip
 def test_rules(before: tuple[str, ...], query: str, expected: str) -> None:

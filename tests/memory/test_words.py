@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from carrel.memory.words import as_said, asked_people, asked_terms, embedded_text, naming, stem, terms
+from carrel.memory.words import as_said, asked_people, asked_terms, embedded_text, naming, own_people, stem, terms
 
 TWO = ("Caroline", "Melanie")
 CHAT = ("assistant", "user")
@@ -81,3 +81,17 @@ def test_a_vector_knows_a_named_speaker() -> None:
 )
 def test_names_in_a_text(text: str, finds: bool) -> None:
     assert bool(naming("Melanie").search(text)) is finds
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("My sister Marta is a vet, our old dog, Rex, is not.", ["Marta", "Rex"]),
+        ("my best friend Zoë's boat", ["Zoë"]),
+        ("Our cat is called Miu.", ["Miu"]),
+        ("My sister moved. Your brother Piet did not. The dog Rex bit the boss Bob.", []),
+        ("My sister Is fine", ["Is"]),  # a capital is all that tells a name
+    ],
+)
+def test_whom_a_speaker_calls_theirs(text: str, names: list[str]) -> None:
+    assert own_people(text) == names
